@@ -1,0 +1,34 @@
+# Everything runs in .venv, which is made when it is missing or older than the files that say what belongs in it.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+JOBS ?= 2
+
+.PHONY: repro test check bench setup clean
+
+repro: setup
+	$(BIN)/python -m pipeline repro --jobs $(JOBS)
+	$(BIN)/python -m pipeline leaderboard
+	$(BIN)/python -m pipeline loo
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python benchmarks/warp.py
+	$(BIN)/python benchmarks/ensemble.py
+
+setup: $(BIN)/.installed
+
+$(BIN)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .scratch

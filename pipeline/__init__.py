@@ -1,0 +1,1 @@
+"""A reproducible, honest ensemble pipeline for image classification (see README.md)."""

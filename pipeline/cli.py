@@ -1,0 +1,149 @@
+"""The command line: one call per command; heavy imports inside the commands, so that `--help` is instant."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import UserError
+
+STAGES, LOOK = "Stages (dvc repro runs them)", "Looking at the ensemble"
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+Model = Annotated[str, typer.Argument(help="A key under models: in params.yaml.")]
+Stacker = Annotated[str, typer.Argument(help="A key under stackers: in params.yaml.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the rows as JSON instead of a table.")]
+
+
+def main() -> None:
+    """Runs a command; a user's mistake is one clear line per mistake on stderr and exit code 2."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # same bytes whatever runs beside; parallelism is processes
+    try:
+        app()
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; finished work is kept: run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command(rich_help_panel=STAGES)
+def check() -> None:
+    """Check all of params.yaml and write the plan of the stages."""
+    from pipeline.stages import check as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=STAGES)
+def prepare() -> None:
+    """Read the raw images into the packed store data/packed."""
+    from pipeline.stages import prepare as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=STAGES)
+def folds() -> None:
+    """Assign every training row to a fold."""
+    from pipeline.stages import folds as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=STAGES)
+def train(model: Model) -> None:
+    """Train every fold of one model; goes on where a killed run stopped."""
+    from pipeline.stages import train as stage
+
+    stage.run(model)
+
+
+@app.command(rich_help_panel=STAGES)
+def predict(model: Model) -> None:
+    """Write a model's out-of-fold and test probabilities and its penultimate features."""
+    from pipeline.stages import predict as stage
+
+    stage.run(model)
+
+
+@app.command(rich_help_panel=STAGES)
+def stack(model: Model, stacker: Stacker) -> None:
+    """Fit one stacker on one model's features, fold by fold."""
+    from pipeline.stages import stack as stage
+
+    stage.run(model, stacker)
+
+
+@app.command(rich_help_panel=STAGES)
+def collect() -> None:
+    """Check the members that params.yaml names and delete the artefacts of all others."""
+    from pipeline.stages import collect as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=STAGES)
+def ensemble() -> None:
+    """Combine the members by every method and score each one in sample and nested."""
+    from pipeline.stages import ensemble as stage
+
+    stage.run()
+
+
+@app.command(rich_help_panel=STAGES)
+def submit() -> None:
+    """Write and check submissions/<method>.csv and submissions/final.csv."""
+    from pipeline.stages import submit as stage
+
+    stage.run()
+
+
+@app.command()
+def repro(jobs: Annotated[int, typer.Option(min=1, help="Stages side by side; cores are shared among them.")] = 2) -> None:
+    """Run `dvc repro` with independent stages side by side, then look at the result."""
+    from pipeline.repro import reproduce
+
+    reproduce(jobs=jobs)
+
+
+@app.command(rich_help_panel=LOOK)
+def leaderboard(
+    as_json: AsJson = False,
+    svg: Annotated[Path | None, typer.Option(help="Also save the table as a picture.")] = None,
+) -> None:
+    """Scores of every member and method: in sample, nested, and against uniform and the best single member."""
+    from pipeline import show
+
+    show.leaderboard(as_json=as_json, svg=svg)
+
+
+@app.command(rich_help_panel=LOOK)
+def loo(
+    as_json: AsJson = False,
+    svg: Annotated[Path | None, typer.Option(help="Also save the table as a picture.")] = None,
+) -> None:
+    """Leave-one-out: what the final ensemble scores without each member, in three forms."""
+    from pipeline import show
+
+    show.leave_one_out(as_json=as_json, svg=svg)
+
+
+@app.command(rich_help_panel=LOOK)
+def diversity(as_json: AsJson = False) -> None:
+    """Correlation of errors and disagreement of every pair of members."""
+    from pipeline import show
+
+    show.diversity(as_json=as_json)
+
+
+@app.command()
+def prune() -> None:
+    """Delete work in progress that belongs to no current model."""
+    from pipeline.stages.train import prune_scratch
+
+    prune_scratch()

@@ -1,0 +1,51 @@
+"""`stackers.<name>:`: a classifier on the penultimate features of the models that it names."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from pipeline.config.base import Section, parse
+from pipeline.errors import UserError, listed, nearest
+
+
+class SvmConfig(Section):
+    """A one-vs-rest support vector machine with squared hinge loss on standardised features."""
+
+    kind: Literal["svm"]
+    models: Literal["all"] | tuple[str, ...] = "all"
+    c: Annotated[float, Field(gt=0)] = 0.01          # weight of the summed hinge losses against ||w||^2 / 2
+    kernel: Literal["linear", "rbf"] = "linear"
+    gamma: Annotated[float, Field(gt=0)] | None = None   # rbf; null: 1 / number of features
+    components: int = Field(1000, ge=1)              # rbf: Nystroem landmarks
+    pca: Annotated[int, Field(ge=1)] | None = None
+
+
+class LightgbmConfig(Section):
+    """Gradient boosted trees on principal components; the hessian floor keeps rare classes from diverging."""
+
+    kind: Literal["lightgbm"]
+    models: Literal["all"] | tuple[str, ...] = "all"
+    pca: Annotated[int, Field(ge=1)] | None = 48
+    rounds: int = Field(40, ge=1)
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+    leaves: int = Field(15, ge=2)
+    min_sum_hessian: Annotated[float, Field(ge=0)] = 5.0
+    min_rows: int = Field(5, ge=1)                   # LightGBM's min_data_in_leaf
+    bins: int = Field(63, ge=2, le=255)
+    feature_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+StackerConfig = SvmConfig | LightgbmConfig
+KINDS: dict[str, type[SvmConfig] | type[LightgbmConfig]] = {"svm": SvmConfig, "lightgbm": LightgbmConfig}
+
+
+def parse_stacker(name: str, stackers: dict[str, Any]) -> StackerConfig:
+    """The typed section of one stacker; raises UserError."""
+    where = f"params.yaml: stackers.{name}"
+    raw = stackers[name]
+    if not name.replace("_", "").isalnum() or not name.isascii():
+        raise UserError(f"{where}: a stacker's name is made of letters, digits and '_'")
+    if not isinstance(raw, dict) or raw.get("kind") not in KINDS:
+        kind = raw.get("kind") if isinstance(raw, dict) else raw
+        raise UserError(f"{where}.kind: unknown value {kind!r}; allowed: {listed(KINDS)}{nearest(kind, KINDS)}")
+    return parse(KINDS[raw["kind"]], raw, f"stackers.{name}")

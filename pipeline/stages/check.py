@@ -1,0 +1,64 @@
+"""Stage `check`: params.yaml is right as a whole, before anything expensive starts.
+
+Writes `plan/`: one small file for each model and each (model, stacker) with what its stages need to know beyond
+their own section, above all a digest of the one net's or stacker's code. A stage that depends on its plan file
+reruns when that code changes and not when another family's does.
+"""
+
+from pathlib import Path
+
+from pipeline.artefacts import PARAMS, PLAN, atomic_directory, write_json
+from pipeline.closure import closure_digest
+from pipeline.config.model import ModelConfig
+from pipeline.config.params import Params, load_params, stacked
+from pipeline.errors import UserError
+from pipeline.nets import registry as nets
+from pipeline.stackers import registry as stackers
+
+
+def run() -> None:
+    """Checks params.yaml and writes the plan; raises UserError with one line per mistake."""
+    params = check_params(PARAMS)
+    with atomic_directory(PLAN) as directory:
+        for name, model in params.models.items():
+            code = closure_digest(nets.module_of(model.net))
+            write_json(directory / "models" / f"{name}.json", {"net": model.net, "code": code})
+            for key, stacker in params.stackers.items():
+                plan = {"selected": True, "config": stacker.model_dump(mode="json", exclude={"models"}),
+                        "code": closure_digest(stackers.module_of(stacker.kind))}
+                write_json(directory / "stack" / f"{name}-{key}.json",
+                           plan if stacked(stacker, name) else {"selected": False})
+
+
+def check_params(path: Path) -> Params:
+    """params.yaml typed, with every net built once without memory, so that options and canvas are known to fit."""
+    params = load_params(path)
+    problems = []
+    for name, model in params.models.items():
+        try:
+            _build(model, params.data.n_channels)
+        except UserError as error:
+            problems += [f"params.yaml: models.{name}: {line}" for line in str(error).splitlines()]
+    if len(params.models) * (1 + len(params.stackers)) != len(_stage_names(params)):
+        problems.append("params.yaml: models: two pairs of model and stacker make the same stage name; fix: rename one")
+    if problems:
+        raise UserError("\n".join(problems))
+    return params
+
+
+def _stage_names(params: Params) -> set[str]:
+    return {f"train@{m}" for m in params.models} | {f"stack@{m}-{s}" for m in params.models for s in params.stackers}
+
+
+def _build(model: ModelConfig, channels: int) -> None:
+    import torch
+
+    nets.module_of(model.net)
+    with torch.device("meta"), torch.no_grad():
+        net = nets.build(model.net, options=model.options, n_classes=2, channels=channels, canvas=model.canvas).eval()
+        try:
+            net(torch.zeros(1, channels, model.canvas, model.canvas))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"net '{model.net}' does not take a canvas of {model.canvas} px ({reason}); "
+                            "fix: a larger canvas") from None
