@@ -21,7 +21,7 @@ def main() -> None:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # same bytes whatever runs beside; parallelism is processes
     try:
-        app()
+        app(prog_name="pipeline")
     except UserError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
@@ -104,7 +104,7 @@ def submit() -> None:
 
 
 @app.command()
-def repro(jobs: Annotated[int, typer.Option(min=1, help="Stages side by side; cores are shared among them.")] = 2) -> None:
+def repro(jobs: Annotated[int, typer.Option(min=1, help="Stages side by side; they share the cores.")] = 2) -> None:
     """Run `dvc repro` with independent stages side by side, then look at the result."""
     from pipeline.repro import reproduce
 

@@ -85,8 +85,8 @@ def _walk(waiting: dict[str, set[str]], jobs: int, console: Console) -> int:
                     done.add(name)
                     last_line = time.monotonic()
             if running and time.monotonic() - last_line > HEARTBEAT:
-                console.print(f"  running: {', '.join(f'{n} {time.monotonic() - b:.0f} s' for n, (_, b) in running.items())}",
-                              style="dim")
+                now = ", ".join(f"{name} {time.monotonic() - began:.0f} s" for name, (_, began) in running.items())
+                console.print(f"  running: {now}", style="dim", highlight=False)
                 last_line = time.monotonic()
     finally:
         for process, _ in running.values():

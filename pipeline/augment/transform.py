@@ -9,11 +9,11 @@ from pydantic import Field
 # Without it the import of albumentations asks PyPI for a newer version: slow, and no network is no error here.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-from albumentations.core.transforms_interface import BaseTransformInitSchema, ImageOnlyTransform  # noqa: E402
+from albumentations.core.transforms_interface import BaseTransformInitSchema, ImageOnlyTransform
 
-from pipeline.augment.affine import draw_matrices, fit_matrices  # noqa: E402
-from pipeline.augment.warp import warp_batch  # noqa: E402
-from pipeline.config.model import AugmentConfig  # noqa: E402
+from pipeline.augment.affine import draw_matrices, fit_matrices
+from pipeline.augment.warp import warp_batch
+from pipeline.config.model import AugmentConfig
 
 
 class ComposedAffine(ImageOnlyTransform):

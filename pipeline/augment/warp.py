@@ -12,7 +12,8 @@ def warp_batch(
     """Image i through forward map i, `(n, canvas, canvas, C)` uint8; what no source pixel covers is zero.
 
     `images` are `(h, w, C)` uint8 of any sizes; `matrices` is `(n, 3, 3)`, source -> canvas. `out`, when given, is
-    a C-contiguous buffer of the result's shape, filled and returned. Raises ValueError where the two do not agree.
+    a C-contiguous buffer of the result's shape, filled and returned. Raises ValueError for an image, a list of
+    matrices or a buffer that does not fit.
     """
     channels = images[0].shape[2] if len(images) else 1
     shape = (len(images), canvas, canvas, channels)
@@ -26,5 +27,6 @@ def warp_batch(
     side = (canvas, canvas)
     targets = out[..., 0] if channels == 1 else out
     for image, matrix, target in zip(images, np.ascontiguousarray(matrices[:, :2]), targets, strict=True):
-        warp(image, matrix, side, target, flags, border)
+        if warp(image, matrix, side, target, flags, border) is not target:     # OpenCV writes elsewhere on a mismatch
+            raise ValueError(f"images: expected uint8 with {channels} channels, found {image.dtype} {image.shape}")
     return out

@@ -63,10 +63,10 @@ class ModelConfig(Section):
     """One entry under `models:` laid over `defaults:`."""
 
     net: str
-    options: dict[str, Any] = {}                    # keyword arguments of the net's builder
+    options: dict[str, Any] = Field({})             # keyword arguments of the net's builder
     canvas: int = Field(ge=8, le=1024)              # side of the square input, px
     fit: Literal["longest", "stretch", "fixed"] = "longest"
-    fill: float = Field(1.0, gt=0, le=16)           # longest, stretch: share of the canvas; fixed: canvas px per image px
+    fill: float = Field(1.0, gt=0, le=16)           # share of the canvas; fixed: canvas px per image px
     augment: AugmentConfig = AugmentConfig()
     epochs: int = Field(30, ge=1)
     batch: int = Field(128, ge=1)

@@ -20,6 +20,7 @@ def run() -> None:
     """Checks params.yaml and writes the plan; raises UserError with one line per mistake."""
     params = check_params(PARAMS)
     with atomic_directory(PLAN) as directory:
+        write_json(directory / "data.json", params.data.model_dump(mode="json"))
         for name, model in params.models.items():
             code = closure_digest(nets.module_of(model.net))
             write_json(directory / "models" / f"{name}.json", {"net": model.net, "code": code})

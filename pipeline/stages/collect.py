@@ -37,9 +37,9 @@ def run() -> None:
                         "test": file_digest(OOF / name / "test.parquet")})
     if problems:
         raise UserError("\n".join(problems))
-    keep = {OOF: {f"{m}.{s}" for m in models for s in stackers} | set(models), MODELS: set(models), FEATURES: set(models)}
-    for parent, kept in keep.items():
-        _prune(parent, kept)
+    _prune(OOF, {f"{model}.{stacker}" for model in models for stacker in stackers} | set(models))
+    _prune(MODELS, set(models))
+    _prune(FEATURES, set(models))
     curves = pd.concat([_long(pd.read_csv(MODELS / name / "curves.csv")) for name in models])
     with atomic(REPORTS / "curves.csv") as temporary:
         curves.to_csv(temporary, index=False)

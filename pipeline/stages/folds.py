@@ -17,7 +17,7 @@ def run() -> None:
     train = packed.table.iloc[: packed.n_train]
     ids = train["id"].tolist()
     groups = groups_from_pattern(ids, config.group_pattern) if config.group_pattern else _groups(train)
-    assignment = assign_folds(packed.labels, config=config, seed=raw["seed"], groups=groups,
+    assignment = assign_folds(packed.labels, config=config, seed=raw["seed"], classes=packed.classes, groups=groups,
                               hashes=train["content_hash"].tolist())
     table = pd.DataFrame({"id": ids, "label": train["label"].tolist()})
     for repeat, folds in enumerate(assignment.folds):
@@ -25,6 +25,8 @@ def run() -> None:
     if groups is not None:
         table["group"] = groups
     report = {"digest": fold_digest(ids, table["label"].tolist(), assignment.folds), **assignment.report}
+    for sets in ("duplicate_sets", "conflicting_sets"):
+        report[sets] = [[ids[row] for row in rows] for rows in report[sets]]
     with atomic(FOLDS) as temporary:
         table.to_csv(temporary, index=False)
     write_json(FOLDS_REPORT, report)

@@ -7,11 +7,10 @@ that does not touch training (the views of test-time augmentation, say) trains n
 
 import shutil
 from importlib.metadata import version
-from pathlib import Path
 
 import pandas as pd
 
-from pipeline.artefacts import MODELS, PACKED, PARAMS, SCRATCH, atomic, atomic_directory, digest, write_json
+from pipeline.artefacts import MODELS, PACKED, PARAMS, SCRATCH, atomic_directory, digest
 from pipeline.closure import closure_digest
 from pipeline.config.base import read_params
 from pipeline.config.model import ModelConfig, parse_model
@@ -43,6 +42,18 @@ def run(name: str) -> None:
         curves = pd.concat([pd.read_csv(job.scratch / "curves.csv") for job in jobs])
         curves.to_csv(directory / "curves.csv", index=False)
     print(f"{MODELS / name}: {len(jobs)} folds")
+
+
+def prune_scratch() -> None:
+    """Deletes every scratch directory whose fingerprint no model in params.yaml has now."""
+    raw = read_params(PARAMS)
+    competition = load_competition()
+    current = {fold_jobs(str(name), parse_model(str(name), raw["models"], raw["defaults"]), raw["seed"], competition)[0]
+               .scratch.parent for name in raw["models"] or {}}
+    for path in sorted(SCRATCH.glob("*/*/")):
+        if path.parent.name != "logs" and path not in current:
+            shutil.rmtree(path)
+            print(f"{path}: deleted")
 
 
 def fold_jobs(name: str, config: ModelConfig, seed: int, competition: Competition) -> list[FoldJob]:

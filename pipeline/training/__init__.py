@@ -1,0 +1,1 @@
+"""Floor 3: training one fold, its weights, and prediction with them."""

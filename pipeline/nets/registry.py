@@ -1,0 +1,69 @@
+"""Nets by name, found lazily: naming one imports neither torch nor any other architecture."""
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.errors import UserError, listed, nearest
+
+if TYPE_CHECKING:
+    from pipeline.nets.net import Net
+
+NETS = {
+    "lenet5": "pipeline.nets.lenet5:lenet5",
+    "deepsea": "pipeline.nets.deepsea:deepsea",
+    "resnet18": "pipeline.nets.resnet:resnet18",
+    "densenet": "pipeline.nets.densenet:densenet",
+    "logistic_regression": "pipeline.nets.baselines:logistic_regression",
+    "mlp": "pipeline.nets.baselines:mlp",
+}
+PREFIXES = {"torchvision": "pipeline.nets.torchvision_zoo:build"}   # "torchvision:<name>": the builder gets `name`
+GIVEN = ("name", "n_classes", "channels", "canvas")                 # arguments that are not the user's options
+
+
+def build(net: str, *, options: dict[str, Any], n_classes: int, channels: int, canvas: int) -> "Net":
+    """The net with fresh weights from torch's generator; `options` are keyword arguments of its builder.
+
+    Raises UserError for an unknown net or option, a value of the wrong type or out of range, a canvas too small.
+    """
+    module, function = _target(net).split(":")
+    builder: Callable[..., Net] = getattr(importlib.import_module(module), function)
+    prefix, _, name = net.partition(":")
+    arguments = _checked(options, builder, net=net) | ({"name": name} if prefix in PREFIXES else {})
+    return builder(**arguments, n_classes=n_classes, channels=channels, canvas=canvas)
+
+
+def module_of(net: str) -> str:
+    """Name of the module that builds `net`; raises UserError with the nearest match for an unknown one."""
+    return _target(net).split(":")[0]
+
+
+def _target(net: str) -> str:
+    prefix, colon, name = net.partition(":")
+    if net in NETS:
+        return NETS[net]
+    if prefix in PREFIXES and name:
+        return PREFIXES[prefix]
+    allowed = [*NETS, *(f"{p}:<name>" for p in PREFIXES)]
+    close = nearest(prefix if colon else net, allowed)
+    raise UserError(f"unknown net '{net}'; allowed: {listed(allowed, limit=30)}{close}")
+
+
+def _checked(options: dict[str, Any], builder: Callable[..., Any], *, net: str) -> dict[str, Any]:
+    """`options` as the builder's signature types them; strict as JSON is: no text for a number, lists for tuples."""
+    hints = get_type_hints(builder, include_extras=True)
+    allowed = [name for name in inspect.signature(builder).parameters if name not in GIVEN]
+    checked = {}
+    for name, value in options.items():
+        if name not in allowed:
+            choice = f"allowed: {listed(allowed, limit=30)}" if allowed else "it has no options"
+            raise UserError(f"net '{net}': options.{name}: unknown option; {choice}{nearest(name, allowed)}")
+        try:
+            checked[name] = TypeAdapter(hints[name]).validate_json(json.dumps(value, default=str), strict=True)
+        except ValidationError as error:
+            raise UserError(f"net '{net}': options.{name}: {error.errors()[0]['msg']}; found {value!r}") from None
+    return checked

@@ -1,0 +1,156 @@
+"""Training one fold of one model, in a scratch directory, so that it can be killed at any moment and run again.
+
+Nothing carries random state from one epoch to the next: order, augmentation and dropout of an epoch are derived from
+(seed, model, cell, epoch). So an epoch that starts from its checkpoint equals the same epoch of an unbroken run.
+"""
+
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.artefacts import write_json
+from pipeline.data.store import Packed, open_packed
+from pipeline.metrics import accuracy, log_loss
+from pipeline.nets.net import Net
+from pipeline.nets.registry import build
+from pipeline.rng import derive, generator
+from pipeline.training.batches import epoch_shape, prefetch, training_batches
+from pipeline.training.curves import CURVES, TIMING, write_table
+from pipeline.training.epoch import EpochScores, train_epoch
+from pipeline.training.heartbeat import make_heartbeat, report, require_finite
+from pipeline.training.holdout import split_holdout
+from pipeline.training.job import FoldJob
+from pipeline.training.lock import hold_lock
+from pipeline.training.normalise import mean_and_std
+from pipeline.training.predict import AHEAD, predict_rows
+from pipeline.training.report import Look
+from pipeline.training.state import FoldState, is_over, kept_net, note_holdout, restore, save_state, start
+from pipeline.training.weights import WeightsMeta, library_versions, save_weights
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What stays the same over the epochs of a fold."""
+
+    job: FoldJob
+    packed: Packed
+    learned: np.ndarray     # rows that gradients come from
+    watched: np.ndarray     # rows that early stopping watches; none without it
+    meta: WeightsMeta
+    parent: int             # process id: without it there is nobody to train for
+
+
+def train_fold(job: FoldJob) -> Path:
+    """Trains the fold, or what is left of it; returns `job.scratch` with fold.safetensors, curves.csv and timing.csv.
+
+    A finished fold (one with done.json) returns at once. Raises UserError when training diverges, and when another
+    process trains this fold. Ends its process when the parent process dies.
+    """
+    parent = os.getppid()
+    done = job.scratch / "done.json"
+    if done.exists():
+        return job.scratch
+    waiting = Look("waiting", 0, job.config.epochs, 0.0)
+    with hold_lock(job.scratch / "lock", lambda note: report(job, replace(waiting, note=note))):
+        if not done.exists():  # whoever held the lock may have finished it
+            _train(_prepared(job, parent), job.scratch / "checkpoint.pt")
+            write_json(done, {"model": job.model, "cell": job.cell, "fold_digest": job.fold_digest})
+            (job.scratch / "checkpoint.pt").unlink()
+    return job.scratch
+
+
+def _prepared(job: FoldJob, parent: int) -> _Setting:
+    config, packed = job.config, open_packed(job.packed)
+    learned, watched = job.fit_rows, job.fit_rows[:0]
+    if config.early_stopping is not None:
+        learned, watched = split_holdout(
+            job.fit_rows, packed.labels[job.fit_rows], share=config.early_stopping.holdout,
+            rng=generator(job.seed, job.model, job.cell, "holdout"), where=f"models.{job.model}",
+        )
+    mean, std = mean_and_std(packed, learned, config=config)
+    meta = WeightsMeta(
+        model=job.model, config=config, classes=tuple(job.classes), channels=packed.channels, mean=mean, std=std,
+        cell=job.cell, fold_digest=job.fold_digest, precision=job.precision, kept=config.weights,
+        versions=library_versions(),
+    )
+    return _Setting(job, packed, learned, watched, meta, parent)
+
+
+def _train(setting: _Setting, checkpoint: Path) -> None:
+    job = setting.job
+    state = start(_fresh_net(setting), job.config)
+    restore(checkpoint, state)
+    while not is_over(state, job.config):
+        _advance(state, setting)
+        save_state(checkpoint, state)
+    save_weights(job.scratch / "fold.safetensors", kept_net(state), setting.meta)
+    write_table(job.scratch / "curves.csv", CURVES, state.curves)
+    write_table(job.scratch / "timing.csv", TIMING, state.timing)
+    report(job, Look("done", state.epoch, job.config.epochs, 1.0, state.curves[-1]["train_loss"]))
+
+
+def _fresh_net(setting: _Setting) -> Net:
+    job = setting.job
+    torch.manual_seed(derive(job.seed, job.model, job.cell, "init"))
+    net = build(job.config.net, options=job.config.options, n_classes=len(job.classes),
+                channels=setting.packed.channels, canvas=job.config.canvas)
+    return net.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _advance(state: FoldState, setting: _Setting) -> None:
+    """Trains one epoch more, and measures it."""
+    job, config = setting.job, setting.job.config
+    started = time.perf_counter()
+    scores = _train_epoch(state, setting)
+    seconds = time.perf_counter() - started
+    state.epoch += 1
+    require_finite(job, state.epoch, scores.loss)
+    row: dict[str, Any] = dict.fromkeys(CURVES) | {
+        "model": job.model, "fold": job.cell, "epoch": state.epoch, "lr": scores.lr,
+        "train_loss": scores.loss, "train_accuracy": scores.accuracy,
+    }
+    if len(setting.watched):
+        row["holdout_loss"], row["holdout_accuracy"] = _measure(state, setting, setting.watched)
+        note_holdout(state, config, row["holdout_loss"])
+    if state.epoch % config.validate_every == 0 or is_over(state, config):
+        row["valid_loss"], row["valid_accuracy"] = _measure(state, setting, job.held_rows)
+    state.curves.append(row)
+    rate = scores.images / seconds
+    state.timing.append({"epoch": state.epoch, "seconds": round(seconds, 3), "images_per_second": round(rate, 1)})
+
+
+def _train_epoch(state: FoldState, setting: _Setting) -> EpochScores:
+    job, config, meta = setting.job, setting.job.config, setting.meta
+    epoch = state.epoch + 1
+    steps, batch = epoch_shape(len(setting.learned), config.batch)
+    mean, std = (torch.tensor(v, dtype=torch.float32, device=job.device).view(-1, 1, 1) for v in (meta.mean, meta.std))
+    ahead = AHEAD if mean.is_cuda else 0
+    torch.manual_seed(derive(job.seed, job.model, job.cell, "torch", epoch))
+    batches = training_batches(
+        setting.packed, setting.learned, labels=setting.packed.labels[setting.learned], config=config,
+        rng=generator(job.seed, job.model, job.cell, "batches", epoch), buffers=ahead + 2,
+    )
+    return train_epoch(
+        state.net, prefetch(batches, ahead) if ahead else batches, config=config, optimiser=state.optimiser,
+        average=state.average, mean=mean, std=std, precision=job.precision,
+        first_step=state.epoch * steps, total_steps=config.epochs * steps,
+        after_step=make_heartbeat(job, epoch=epoch, steps=steps, batch=batch, parent=setting.parent),
+    )
+
+
+def _measure(state: FoldState, setting: _Setting, rows: np.ndarray) -> tuple[float, float]:
+    """Log loss and accuracy of the measured network on `rows`, without augmentation."""
+    job = setting.job
+    probabilities = predict_rows(
+        state.measured, setting.meta, setting.packed, rows, matrices=np.eye(3)[None], average="arithmetic",
+        batch=256, device=job.device, precision=job.precision,
+    )
+    labels = setting.packed.labels[rows]
+    loss = log_loss(probabilities, labels)
+    require_finite(job, state.epoch, loss)
+    return loss, accuracy(probabilities, labels)
