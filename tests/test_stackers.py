@@ -9,7 +9,7 @@ from sklearn.svm import LinearSVC
 from pipeline.config.stacker import LightgbmConfig, StackerConfig, SvmConfig
 from pipeline.errors import UserError
 from pipeline.metrics import accuracy, log_loss
-from pipeline.stackers.calibrate import fit_temperature, softmax
+from pipeline.stackers.calibrate import fit_temperature, hedged, softmax
 from pipeline.stackers.projection import fit_projection, spread_scores
 from pipeline.stackers.registry import STACKERS, load, module_of
 from pipeline.stackers.svm import fit_squared_hinge
@@ -168,3 +168,10 @@ def test_registry_names_modules_and_refuses_unknown_kinds() -> None:
     with pytest.raises(UserError) as caught:
         load("svn")
     assert str(caught.value) == "unknown stacker kind 'svn'; allowed: 'svm', 'lightgbm'; did you mean 'svm'?"
+
+
+def test_hedging_is_one_uniform_row_among_n():
+    sure = np.array([[1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]])
+    hedge = hedged(sure, 99)
+    np.testing.assert_allclose(hedge, [[0.9925, 0.0025, 0.0025, 0.0025], [0.25, 0.25, 0.25, 0.25]])
+    assert -np.log(hedge.min()) == pytest.approx(np.log(100 * 4))

@@ -2,6 +2,7 @@
 
 import io
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,6 @@ def test_one_slot_runs_one_job_at_a_time(tmp_path: Path) -> None:
 
 
 def _alone(path: Path) -> bool:
-    import time
-
     path.mkdir()  # fails where another job has it
     time.sleep(0.1)
     path.rmdir()
@@ -63,7 +62,8 @@ def test_a_users_mistake_stays_one() -> None:
 
 
 def test_a_killed_worker_is_one_clear_line() -> None:
-    with pytest.raises(UserError, match=r"a worker process was killed .* fix: run again, with PIPELINE_SLOTS=1") as error:
+    line = r"a worker process was killed .* fix: run again, with PIPELINE_SLOTS=1"
+    with pytest.raises(UserError, match=line) as error:
         run_jobs(dying, [0], slots=2)
     assert "\n" not in str(error.value)
 
@@ -81,7 +81,7 @@ def test_slots_come_from_the_environment_the_gpus_or_the_cores(monkeypatch: pyte
     assert slots() == 4
     for wrong in ("0", "-1", "two", ""):
         monkeypatch.setenv("PIPELINE_SLOTS", wrong)
-        with pytest.raises(UserError, match="environment: PIPELINE_SLOTS=.*: expected a whole number of at least 1"):
+        with pytest.raises(UserError, match=r"environment: PIPELINE_SLOTS=.*: expected a whole number of at least 1"):
             slots()
 
 
@@ -106,7 +106,7 @@ def test_a_ticker_is_true_at_once_and_then_rarely() -> None:
     assert [due() for _ in range(5)] == [True, False, False, False, False]
 
 
-def test_without_a_terminal_every_finished_fold_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_every_finished_fold_is_one_line(tmp_path: Path) -> None:
     packed = pack_digits(tmp_path / "packed")
     jobs = [fold_job(packed, tmp_path / str(cell), cell=cell) for cell in (0, 1, 2)]
     (tmp_path / "0").mkdir()

@@ -59,9 +59,18 @@ def test_the_same_weights_are_the_same_bytes_whatever_their_strides(
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
+def test_the_bytes_do_not_depend_on_the_views_that_predictions_are_averaged_over(
+    net: Net, meta: WeightsMeta, tmp_path: Path
+) -> None:
+    save_weights(tmp_path / "a.safetensors", net, meta)
+    flips = replace(meta, config=meta.config.model_copy(update={"tta": TtaConfig(kind="flips")}))
+    save_weights(tmp_path / "b.safetensors", net, flips)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
 def test_a_missing_or_truncated_file_is_refused(net: Net, meta: WeightsMeta, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    with pytest.raises(UserError, match="a.safetensors: the file is missing; fix: rerun"):
+    with pytest.raises(UserError, match=r"a\.safetensors: the file is missing; fix: rerun"):
         load_weights(path)
     save_weights(path, net, meta)
     whole = path.read_bytes()
@@ -76,13 +85,13 @@ def test_other_tensors_and_other_metadata_are_refused(net: Net, meta: WeightsMet
     save_weights(path, net, meta)
     tensors = load_file(path)
     save_weights(path, net, replace(meta, config=model_config(net="lenet5")))
-    with pytest.raises(UserError, match="weights of another net; missing: .* not expected: "):
+    with pytest.raises(UserError, match=r"weights of another net; missing: .* not expected: "):
         load_weights(path)
     save_weights(path, net, replace(meta, classes=("a", "b")))
     with pytest.raises(UserError, match=r"'head.weight' is \(10, 32\), expected \(2, 32\)"):
         load_weights(path)
     save_file(tensors, path, metadata={"meta": '{"model": "tiny"}'})
-    with pytest.raises(UserError, match="expected the metadata 'cell', .* found 'model'"):
+    with pytest.raises(UserError, match=r"expected the metadata 'cell', .* found 'model'"):
         load_weights(path)
     save_file(tensors, path)
     with pytest.raises(UserError, match="no metadata of this pipeline in it"):

@@ -1,5 +1,6 @@
 """Small real jobs for the training tests: scikit-learn's digits, a tiny LeNet, a few epochs."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from pipeline.config.data import DataConfig
 from pipeline.config.model import ModelConfig
 from pipeline.data.pack import pack
-from pipeline.data.store import Packed, open_packed
+from pipeline.data.store import PIXELS, Packed, Row, open_packed, write_packed
 from pipeline.training.job import FoldJob
 
 CONFIG: dict[str, Any] = {
@@ -41,11 +42,6 @@ def fold_job(packed: Path, scratch: Path, **changes: Any) -> FoldJob:
 
 def relabelled(packed: Path, directory: Path, rows: np.ndarray) -> Path:
     """A copy of the store in which every one of `rows` has the next class's label."""
-    import json
-    from dataclasses import fields
-
-    from pipeline.data.store import PIXELS, Row, write_packed
-
     store: Packed = open_packed(packed)
     table = store.table.copy()
     following = {name: store.classes[(i + 1) % len(store.classes)] for i, name in enumerate(store.classes)}
@@ -53,7 +49,6 @@ def relabelled(packed: Path, directory: Path, rows: np.ndarray) -> Path:
     directory.mkdir()
     (directory / PIXELS).write_bytes((packed / PIXELS).read_bytes())
     columns = [table[f.name].tolist() for f in fields(Row)]
-    facts = {"source": json.loads((packed / "meta.json").read_text())["source"]}
     write_packed(directory, [Row(*row) for row in zip(*columns, strict=True)], classes=store.classes,
-                 channels=store.channels, facts=facts)
+                 channels=store.channels, facts={})
     return directory

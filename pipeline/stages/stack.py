@@ -11,7 +11,7 @@ from pipeline.config.stacker import StackerConfig, parse_stacker
 from pipeline.folds import Cell
 from pipeline.members import Member, write_member
 from pipeline.rng import derive
-from pipeline.stackers.calibrate import fit_temperature, softmax
+from pipeline.stackers.calibrate import fit_temperature, hedged, softmax
 from pipeline.stackers.registry import load
 from pipeline.stages.competition import load_competition
 from pipeline.training.executors import run_jobs, slots
@@ -69,8 +69,8 @@ def calibrated(
         for cell, held, unseen in mine:
             others = assignment != cell.fold
             temperature = fit_temperature(held_scores[others], labels[others])
-            oof[cell.held_rows] += softmax(held, temperature) / len(folds)
-            test += softmax(unseen, overall) / len(cells)
+            oof[cell.held_rows] += hedged(softmax(held, temperature), int(others.sum())) / len(folds)
+            test += hedged(softmax(unseen, overall), len(labels)) / len(cells)
     return oof, test
 
 

@@ -36,9 +36,12 @@ class WeightsMeta:
 
 
 def save_weights(path: Path, net: Net, meta: WeightsMeta) -> None:
-    """Writes the network's state and `meta`, atomically; the same state gives the same bytes."""
+    """Writes the network's state and `meta`, atomically; the same state gives the same bytes.
+
+    `meta.config.tta` is left out: it has no part in training, and comes back as the default.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    text = json.dumps({**asdict(meta), "config": meta.config.model_dump(mode="json")}, sort_keys=True)
+    text = json.dumps({**asdict(meta), "config": meta.config.model_dump(mode="json", exclude={"tta"})}, sort_keys=True)
     with atomic(path) as temporary:
         save_file(tensors, temporary, metadata={"meta": text})  # one key: safetensors does not keep the order of many
 
