@@ -11,7 +11,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
 
-from pipeline.artefacts import digest
 from pipeline.config.data import FoldsConfig
 from pipeline.errors import UserError, listed
 from pipeline.rng import derive
@@ -23,17 +22,6 @@ class FoldAssignment:
 
     folds: np.ndarray           # (R, N) int64 in 0..k-1, one row per repeat
     report: dict[str, Any]      # ready for JSON; rows and classes by index, see `assign_folds`
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One network of a model: what it is fitted on and what it predicts."""
-
-    index: int                  # repeat * k + fold
-    repeat: int
-    fold: int
-    fit_rows: np.ndarray        # (n,) int64, ascending
-    held_rows: np.ndarray       # (N - n,) int64, ascending
 
 
 def assign_folds(
@@ -87,23 +75,6 @@ def groups_from_pattern(ids: Sequence[str], pattern: str) -> list[str]:
         raise UserError(f"folds.group_pattern: '{pattern}' does not match {len(misses)} of {len(ids)} ids: "
                         f"{listed(misses)}")
     return [str(match.group(1)) for match in matches if match is not None]
-
-
-def fold_digest(ids: Sequence[str], labels: Sequence[str], folds: np.ndarray) -> str:
-    """Digest of who is in which fold, folds `(R, N)`; the order of the rows does not matter, anything else does."""
-    order = sorted(range(len(ids)), key=ids.__getitem__)
-    columns = (",".join(map(str, folds[:, i].tolist())) for i in order)
-    return digest(str(folds.shape[0]), *(part for i, column in zip(order, columns, strict=True)
-                                         for part in (ids[i], labels[i], column)))
-
-
-def cells(folds: np.ndarray) -> list[Cell]:
-    """The networks of a model, repeat by repeat and fold by fold, for folds `(R, N)`."""
-    k = int(folds.max()) + 1
-    return [
-        Cell(repeat * k + fold, repeat, fold, np.flatnonzero(row != fold), np.flatnonzero(row == fold))
-        for repeat, row in enumerate(folds) for fold in range(k)
-    ]
 
 
 def _components(keys: Sequence[Sequence[str]]) -> np.ndarray:

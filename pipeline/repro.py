@@ -25,11 +25,13 @@ DVC = (sys.executable, "-m", "dvc")
 def reproduce(*, jobs: int) -> None:
     """Runs every stage that is not up to date, `jobs` at a time; raises UserError with the first failure's words.
 
-    params.yaml is checked first, so that a mistake costs a second and not an hour.
+    params.yaml is checked first, so that a mistake costs a second and not an hour. SIGTERM ends the stages that are
+    running, as Ctrl-C does; what they have finished is kept.
     """
     from pipeline.stages.check import check_params
 
     check_params(PARAMS)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     started = time.monotonic()
     console = Console(stderr=False)
     LOGS.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from pipeline.cells import cells, fold_digest
 from pipeline.config.data import FoldsConfig
 from pipeline.errors import UserError
-from pipeline.folds import FoldAssignment, assign_folds, cells, fold_digest, groups_from_pattern
+from pipeline.folds import FoldAssignment, assign_folds, groups_from_pattern
 
 COUNTS = (40, 23, 11, 5, 3, 1)
 CLASSES = ["a", "b", "c", "d", "e", "f"]

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.artefacts import FOLDS, PACKED
+from pipeline.cells import Cell, cells, fold_digest
 from pipeline.data.store import Packed, open_packed
 from pipeline.errors import UserError
-from pipeline.folds import Cell, cells, fold_digest
 from pipeline.members import Roster
 
 

@@ -3,10 +3,11 @@
 import pandas as pd
 
 from pipeline.artefacts import FOLDS, FOLDS_REPORT, PACKED, PARAMS, atomic, write_json
+from pipeline.cells import fold_digest
 from pipeline.config.base import parse, read_params
 from pipeline.config.data import FoldsConfig
 from pipeline.data.store import open_packed
-from pipeline.folds import assign_folds, fold_digest, groups_from_pattern
+from pipeline.folds import assign_folds, groups_from_pattern
 
 
 def run() -> None:

@@ -7,11 +7,11 @@ import numpy as np
 
 from pipeline.artefacts import FEATURES, MODELS, OOF, PACKED, PARAMS, atomic_directory
 from pipeline.augment.views import view_matrices
+from pipeline.cells import Cell
 from pipeline.config.base import read_params
 from pipeline.config.model import ModelConfig, parse_model
 from pipeline.data.store import open_packed
 from pipeline.errors import UserError
-from pipeline.folds import Cell
 from pipeline.members import Member, write_member
 from pipeline.stages.competition import load_competition
 from pipeline.training.executors import device_for, run_jobs, slots

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.artefacts import FEATURES, OOF, PARAMS, PLAN, read_json, write_json
+from pipeline.cells import Cell
 from pipeline.config.base import read_params
 from pipeline.config.stacker import StackerConfig, parse_stacker
-from pipeline.folds import Cell
 from pipeline.members import Member, write_member
 from pipeline.rng import derive
 from pipeline.stackers.calibrate import fit_temperature, hedged, softmax
