@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.members import Member, write_member
 from pipeline.stages.competition import load_competition
 from pipeline.training.executors import device_for, run_jobs, slots
-from pipeline.training.predict import embed_rows, predict_rows
+from pipeline.training.predict import embed_rows, predict_and_embed
 from pipeline.training.weights import load_weights
 
 BATCH = 256
@@ -64,10 +64,13 @@ def _predict(job: PredictJob) -> tuple[np.ndarray, np.ndarray]:
     matrices = view_matrices(job.config.tta, augment=job.config.augment, canvas=job.config.canvas)     # (V, 3, 3)
     test_rows = np.arange(packed.n_train, packed.n_train + packed.n_test)
     common = {"batch": BATCH, "device": job.device, "precision": meta.precision}
-    for split, rows in (("train", np.arange(packed.n_train)), ("test", test_rows)):
-        values = embed_rows(net, meta, packed, rows, **common)                                        # (rows, D)
-        np.save(job.features / f"fold{job.cell.index}.{split}.npy", values.astype(np.float16))
-    views = {"matrices": matrices, "average": job.config.tta.average}
-    rows = np.concatenate([job.cell.held_rows, test_rows])
-    probabilities = predict_rows(net, meta, packed, rows, **views, **common)
-    return probabilities[: len(job.cell.held_rows)], probabilities[len(job.cell.held_rows):]
+    unseen = np.concatenate([job.cell.held_rows, test_rows])                                          # held, then test
+    probabilities, features = predict_and_embed(                                            # the identity view
+        net, meta, packed, unseen, matrices=matrices, average=job.config.tta.average, **common)
+    held = len(job.cell.held_rows)
+    train = np.empty((packed.n_train, net.feature_width), np.float16)                                 # (N, D)
+    train[job.cell.fit_rows] = embed_rows(net, meta, packed, job.cell.fit_rows, **common)
+    train[job.cell.held_rows] = features[:held]
+    np.save(job.features / f"fold{job.cell.index}.train.npy", train)
+    np.save(job.features / f"fold{job.cell.index}.test.npy", features[held:].astype(np.float16))
+    return probabilities[:held], probabilities[held:]

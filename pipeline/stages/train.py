@@ -6,7 +6,6 @@ that does not touch training (the views of test-time augmentation, say) trains n
 """
 
 import shutil
-from importlib.metadata import version
 
 import pandas as pd
 
@@ -21,9 +20,7 @@ from pipeline.training.executors import device_for, run_jobs, slots
 from pipeline.training.fold import FoldJob, train_fold
 from pipeline.training.precision import resolve_precision
 from pipeline.training.progress import watch
-
-LIBRARIES = ("torch", "numpy", "opencv-python-headless")
-
+from pipeline.training.weights import library_versions
 
 def run(name: str) -> None:
     """Trains every fold of one model that is not trained yet; raises UserError."""
@@ -76,6 +73,6 @@ def fingerprint(config: ModelConfig, seed: int, competition: Competition, device
     """Digest of everything that determines the weights: section, seed, data, folds, code, libraries, device."""
     section = config.model_dump_json(exclude={"tta"})
     code = closure_digest("pipeline.training.fold", module_of(config.net))
-    versions = [f"{library} {version(library)}" for library in LIBRARIES]
+    versions = [f"{library} {version}" for library, version in library_versions().items()]
     return digest(section, str(seed), competition.packed.digest, competition.roster.fold_digest, code, *versions,
                   device, precision)

@@ -84,7 +84,7 @@ def _lines(jobs: Sequence[FoldJob], title: str, console: Console, stop: threadin
         last = stop.wait(POLL)
         now = time.monotonic()
         for job, look in _looks(jobs, since):
-            name = f"{title}: {job.model} fold {job.cell}"
+            name = f"{job.model} fold {job.cell}"
             due = now - told.setdefault(name, now) >= LINE_EVERY
             if (look.state == "done" or due) and told[name] < float("inf"):
                 told[name] = float("inf") if look.state == "done" else now
