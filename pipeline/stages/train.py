@@ -22,6 +22,7 @@ from pipeline.training.precision import resolve_precision
 from pipeline.training.progress import watch
 from pipeline.training.weights import library_versions
 
+
 def run(name: str) -> None:
     """Trains every fold of one model that is not trained yet; raises UserError."""
     raw = read_params(PARAMS)
