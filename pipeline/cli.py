@@ -17,7 +17,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the rows as JSON ins
 
 
 def main() -> None:
-    """Runs a command; a user's mistake is one clear line per mistake on stderr and exit code 2."""
+    """Runs a command; a user's mistake, or a file that is not there, is a clear line on stderr and exit code 2."""
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # same bytes whatever runs beside; parallelism is processes
     try:
@@ -25,6 +25,9 @@ def main() -> None:
     except UserError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
+        sys.exit(2)
+    except FileNotFoundError as error:
+        print(f"error: {error.filename} is missing; fix: dvc repro, which makes it", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; finished work is kept: run the same command again to go on", file=sys.stderr)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config.base import Section, merged, parse
-from pipeline.errors import UserError
+from pipeline.errors import UserError, listed, nearest
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -91,6 +91,8 @@ class ModelConfig(Section):
 
 def parse_model(name: str, models: dict[str, Any], defaults: dict[str, Any] | None) -> ModelConfig:
     """The typed section of one model; raises UserError."""
+    if name not in models:
+        raise UserError(f"params.yaml: models: no model '{name}'; allowed: {listed(models)}{nearest(name, models)}")
     if not NAME.fullmatch(name):
         raise UserError(f"params.yaml: models.{name}: a name is made of letters, digits, '_' and '-'")
     entry = models[name]

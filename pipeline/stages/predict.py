@@ -37,7 +37,7 @@ class PredictJob:
 def run(name: str) -> None:
     """Predicts every held row with the network of its fold, the test rows with all networks; raises UserError."""
     raw = read_params(PARAMS)
-    config = parse_model(name, raw["models"], raw["defaults"])
+    config = parse_model(name, raw["models"] or {}, raw["defaults"])
     competition = load_competition()
     n_classes, n_test = len(competition.packed.classes), competition.packed.n_test
     oof = np.zeros((competition.packed.n_train, n_classes), dtype=np.float64)

@@ -9,6 +9,7 @@ from pipeline.artefacts import FEATURES, OOF, PARAMS, PLAN, read_json, write_jso
 from pipeline.cells import Cell
 from pipeline.config.base import read_params
 from pipeline.config.stacker import StackerConfig, parse_stacker
+from pipeline.errors import UserError, listed, nearest
 from pipeline.members import Member, write_member
 from pipeline.rng import derive
 from pipeline.stackers.calibrate import fit_temperature, hedged, softmax
@@ -34,13 +35,16 @@ def run(model: str, stacker: str) -> None:
 
     A pair that params.yaml does not select leaves a note instead of a member, which `collect` passes over.
     """
+    raw = read_params(PARAMS)
+    models = raw["models"] or {}
+    if model not in models:
+        raise UserError(f"params.yaml: models: no model '{model}'; allowed: {listed(models)}{nearest(model, models)}")
+    config = parse_stacker(stacker, raw["stackers"] or {})
     member = f"{model}.{stacker}"
     if not read_json(PLAN / "stack" / f"{model}-{stacker}.json")["selected"]:
         write_json(OOF / member / "not_selected.json", {"model": model, "stacker": stacker})
         print(f"{member}: not selected by stackers.{stacker}.models")
         return
-    raw = read_params(PARAMS)
-    config = parse_stacker(stacker, raw["stackers"])
     competition = load_competition()
     labels, n_classes = competition.packed.labels, len(competition.packed.classes)
     jobs = [StackJob(FEATURES / model, config, cell, labels[cell.fit_rows], n_classes,

@@ -13,7 +13,6 @@ from pipeline.artefacts import MODELS, PACKED, PARAMS, SCRATCH, atomic_directory
 from pipeline.closure import closure_digest
 from pipeline.config.base import read_params
 from pipeline.config.model import ModelConfig, parse_model
-from pipeline.errors import UserError, listed, nearest
 from pipeline.nets.registry import module_of
 from pipeline.stages.competition import Competition, load_competition
 from pipeline.training.executors import device_for, run_jobs, slots
@@ -26,10 +25,7 @@ from pipeline.training.weights import library_versions
 def run(name: str) -> None:
     """Trains every fold of one model that is not trained yet; raises UserError."""
     raw = read_params(PARAMS)
-    if name not in (raw["models"] or {}):
-        raise UserError(f"no model '{name}' in {PARAMS}; allowed: {listed(raw['models'] or {})}"
-                        f"{nearest(name, raw['models'] or {})}")
-    config = parse_model(name, raw["models"], raw["defaults"])
+    config = parse_model(name, raw["models"] or {}, raw["defaults"])
     competition = load_competition()
     jobs = fold_jobs(name, config, raw["seed"], competition)
     with watch(jobs, name):
