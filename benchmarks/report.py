@@ -18,7 +18,8 @@ LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "albumentations", "torc
 def write(name: str, result: Mapping[str, Any]) -> None:
     """Writes benchmarks/results/<name>.json and prints it."""
     facts = {
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version(), "system": sys.platform},
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version(),
+                    "system": sys.platform},
         "versions": {library: version(library) for library in LIBRARIES},
     }
     text = json.dumps({**facts, **result}, indent=2) + "\n"

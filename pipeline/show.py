@@ -1,6 +1,7 @@
 """Terminal tables over reports/: leaderboard, leave-one-out, diversity."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from rich.table import Table
 from pipeline.artefacts import REPORTS, SUBMISSIONS, read_json
 from pipeline.errors import UserError
 
+DROPPED_FIRST = ("macro-F1", "top-5", "optimism", "vs uniform", "in sample", "kind")   # on a narrow terminal
+FEWEST = 4
 METRIC_TITLES = {"log_loss": "log loss", "accuracy": "accuracy", "top_5": "top-5", "macro_f1": "macro-F1"}
 
 
@@ -22,26 +25,21 @@ def leaderboard(*, as_json: bool, svg: Path | None = None) -> None:
         print(json.dumps({**{k: v for k, v in report.items() if k != "loo"}, "leaderboard": rows}, indent=2))
         return
     title = METRIC_TITLES[report["metric"]]
+    console = _console(svg)
+    columns = _leaderboard_columns(report)
+    while len(columns) > FEWEST and sum(width for width, _ in columns.values()) > console.width:
+        columns.pop(next(name for name in DROPPED_FIRST if name in columns))
     table = Table(title=f"Leaderboard: {report['rows']} rows, {report['classes']} classes, {report['folds']} folds; "
                         f"final: {report['final']} ({report['why']})", title_justify="left")
-    for column in ("", "kind", *METRIC_TITLES.values(), "in sample", "optimism", "vs uniform", "vs best single"):
-        table.add_column(column, justify="left" if column in ("", "kind") else "right", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="left" if name in ("", "kind") else "right", no_wrap=True)
     for row in rows:
-        in_sample = row.get("in_sample", {}).get(report["metric"])
-        optimism = None if in_sample is None else abs(row["nested"][report["metric"]]) - in_sample
         style = "bold green" if row["name"] == report["final"] else "red" if row.get("excluded") else ""
-        table.add_row(
-            row["name"] + (" (left out)" if row.get("excluded") else ""), row["kind"],
-            *(f"{row['nested'][m]:.4f}" for m in METRIC_TITLES),
-            "" if in_sample is None else f"{in_sample:.4f}", "" if optimism is None else f"{optimism:+.4f}",
-            "" if row["name"] == "uniform" else _interval(row["vs_uniform"]),
-            "" if row["name"] == "best single" else _interval(row["vs_best_single"]),
-            style=style,
-        )
+        table.add_row(*(cell(row) for _, cell in columns.values()), style=style)
     better = "greater" if report["greater_is_better"] else "less"
-    _print(table, svg, f"{title}: {better} is better. Methods are scored nested: weights fitted without the fold that "
-                       f"is scored; members and uniform fit nothing. vs: paired difference in {title} with its "
-                       f"{report['level']:.0%} bootstrap interval; below zero is better.")
+    _print(console, table, svg, f"{title}: {better} is better. Methods are scored nested: weights fitted without the fold "
+                                f"that is scored; members and uniform fit nothing. vs: paired difference in loss with "
+                                f"its {report['level']:.0%} bootstrap interval; below zero is better.")
     _print_not_better(report)
     print(f"submission: {SUBMISSIONS / 'final.csv'}")
 
@@ -68,8 +66,8 @@ def leave_one_out(*, as_json: bool, svg: Path | None = None) -> None:
         table.add_row(row["member"], f"{row['weight']:.3f}", f"{row['kept']:.4f}", f"{row['refitted']:.4f}",
                       f"{row['nested']:.4f}", _interval(row | {"difference": row["nested_difference"]}),
                       row["verdict"], style=styles.get(row["verdict"], ""))
-    _print(table, svg, f"lost: nested loss without the member minus with it, {report['level']:.0%} paired bootstrap "
-                       "interval; above zero the member earns its place.")
+    _print(_console(svg), table, svg, f"lost: nested loss without the member minus with it, {report['level']:.0%} "
+                                      "paired bootstrap interval; above zero the member earns its place.")
 
 
 def diversity(*, as_json: bool) -> None:
@@ -92,7 +90,7 @@ def diversity(*, as_json: bool) -> None:
     for i, name in enumerate(names):
         cells = ["" if i == j else f"{(correlation if j > i else disagree)[i, j]:.2f}" for j in range(len(names))]
         table.add_row(f"{i + 1} {name}", *cells)
-    _print(table, None, "")
+    _print(_console(None), table, None, "")
 
 
 def _report() -> dict[str, Any]:
@@ -116,17 +114,50 @@ def _interval(row: dict[str, Any]) -> str:
 
 
 def _print_not_better(report: dict[str, Any]) -> None:
-    """Says which methods are not better than the best single member, as the table promises to."""
-    worse = [r["name"] for r in report["leaderboard"] if r["kind"] == "method" and r["vs_best_single"]["high"] >= 0]
-    if worse:
-        print(f"not distinguishably better than the best single member: {', '.join(worse)}")
+    """Says which methods do not beat the best single model, and the best single member beyond doubt."""
+    metric, sign = report["metric"], -1 if report["greater_is_better"] else 1
+    methods = [row for row in report["leaderboard"] if row["kind"] == "method"]
+    model = min((r for r in report["leaderboard"] if r["kind"] == "model"), key=lambda r: sign * r["nested"][metric])
+    best = model["nested"][metric]
+    behind = [row["name"] for row in methods if sign * row["nested"][metric] >= sign * best]
+    print(f"not better than the best single model, {model['name']} with {best:.4f} (picked in hindsight): "
+          f"{', '.join(behind) or 'none, all methods are better'}")
+    doubtful = [row["name"] for row in methods if row["vs_best_single"]["high"] >= 0]
+    print("not distinguishable from 'best single' (per fold, the member that is best on the other folds), or worse: "
+          f"{', '.join(doubtful) or 'none'}")
 
 
-def _print(table: Table, svg: Path | None, note: str) -> None:
-    width = 160 if svg else None
-    console = Console(record=svg is not None, width=width, highlight=False)
-    if console.width < 150 and not console.is_terminal:
-        console = Console(width=160, highlight=False)
+def _leaderboard_columns(report: dict[str, Any]) -> dict[str, tuple[int, Callable[[dict[str, Any]], str]]]:
+    """Column -> its width in characters with the frame, and how a row fills it."""
+    metric, sign = report["metric"], -1 if report["greater_is_better"] else 1
+
+    def score(name: str) -> Callable[[dict[str, Any]], str]:
+        return lambda row: f"{row['nested'][name]:.4f}"
+
+    def fitted(cell: Callable[[float, float], str]) -> Callable[[dict[str, Any]], str]:
+        return lambda row: cell(row["in_sample"][metric], row["nested"][metric]) if "in_sample" in row else ""
+
+    return {
+        "": (4 + max(len(row["name"]) + 11 * bool(row.get("excluded")) for row in report["leaderboard"]),
+             lambda row: row["name"] + " (left out)" * bool(row.get("excluded"))),
+        "kind": (12, lambda row: row["kind"]),
+        **{title: (11, score(name)) for name, title in METRIC_TITLES.items()},
+        "in sample": (12, fitted(lambda in_sample, nested: f"{in_sample:.4f}")),
+        "optimism": (11, fitted(lambda in_sample, nested: f"{sign * (nested - in_sample):+.4f}")),
+        "vs uniform": (29, lambda row: "" if row["name"] == "uniform" else _interval(row["vs_uniform"])),
+        "vs best single": (29, lambda row: "" if row["name"] == "best single" else _interval(row["vs_best_single"])),
+    }
+
+
+def _console(svg: Path | None) -> Console:
+    """As wide as the terminal; as wide as the table where there is none."""
+    console = Console(record=svg is not None, highlight=False)
+    if console.is_terminal and svg is None:
+        return console
+    return Console(record=svg is not None, highlight=False, width=180)
+
+
+def _print(console: Console, table: Table, svg: Path | None, note: str) -> None:
     console.print(table)
     if note:
         console.print(note, style="dim")

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from competition import png, two_classes, write_folders
@@ -144,7 +143,7 @@ def test_help_imports_nothing_heavy():
 
 
 def test_tiny_images_pack(project, capsys, monkeypatch):
-    write_folders(Path("data/raw"), files(**{"train/cat/77.png": cv2.imencode(".png", np.zeros((1, 1), np.uint8))[1].tobytes()}))
+    write_folders(Path("data/raw"), files(**{"train/cat/77.png": png(np.zeros((1, 1), np.uint8))}))
     write(project)
     code, lines = run(capsys, monkeypatch, "prepare")
     assert (code, lines) == (0, [])

@@ -83,7 +83,7 @@ def test_no_yaml_no_traceback(tmp_path, text):
 
 
 def test_missing_file_says_what_to_copy(tmp_path):
-    with pytest.raises(UserError, match="fix: cp presets/digits.yaml"):
+    with pytest.raises(UserError, match=r"fix: cp presets/digits\.yaml"):
         read_params(tmp_path / "params.yaml")
 
 
@@ -94,7 +94,8 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path):
 
 
 def test_entry_over_defaults_mapping_by_mapping():
-    assert merged({"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": 3}, "c": None}) == {"a": {"x": 1, "y": 3}, "b": 1, "c": None}
+    defaults, entry = {"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": 3}, "c": None}
+    assert merged(defaults, entry) == {"a": {"x": 1, "y": 3}, "b": 1, "c": None}
     assert merged(None, None) == {}
 
 

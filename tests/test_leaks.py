@@ -135,7 +135,8 @@ def test_labels_of_a_fold_do_not_reach_its_scores(shuffled):
     cell, labels = shuffled.cells[0], shuffled.packed.labels
     changed = labels.copy()
     changed[cell.held_rows] = (changed[cell.held_rows] + 1) % 10
-    jobs = [StackJob(FEATURES / "lenet", SvmConfig(kind="svm"), cell, y[cell.fit_rows], 10, 0) for y in (labels, changed)]
+    svm = SvmConfig(kind="svm")
+    jobs = [StackJob(FEATURES / "lenet", svm, cell, given[cell.fit_rows], 10, 0) for given in (labels, changed)]
     (held, test), (held_again, test_again) = map(stack._fit, jobs)
     assert held.tobytes() == held_again.tobytes()
     assert test.tobytes() == test_again.tobytes()

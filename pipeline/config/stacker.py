@@ -43,7 +43,8 @@ def parse_stacker(name: str, stackers: dict[str, Any]) -> StackerConfig:
     """The typed section of one stacker; raises UserError."""
     where = f"params.yaml: stackers.{name}"
     if name not in stackers:
-        raise UserError(f"params.yaml: stackers: no stacker '{name}'; allowed: {listed(stackers)}{nearest(name, stackers)}")
+        raise UserError(f"params.yaml: stackers: no stacker '{name}'; allowed: {listed(stackers)}"
+                        f"{nearest(name, stackers)}")
     raw = stackers[name]
     if not name.replace("_", "").isalnum() or not name.isascii():
         raise UserError(f"{where}: a stacker's name is made of letters, digits and '_'")

@@ -60,9 +60,11 @@ def run() -> None:
     competition = load_competition()
     lab, members, excluded = _open_lab(config, derive(raw["seed"], "bootstrap"), competition)
     metric, settings = METRICS[config.metric], Settings(METRICS[config.metric], config.greedy_steps)
-    rows_of = {"labels": lab.labels, "folds": lab.folds}
+    rows_of: dict[str, Any] = {"labels": lab.labels, "folds": lab.folds}
     best_single = nested_best_single(lab.stack, lab.labels, folds=lab.folds, metric=metric)           # (N, C)
-    fitted, in_sample, nested = {}, {}, {}
+    fitted: dict[str, Fitted] = {}
+    in_sample: dict[str, np.ndarray] = {}
+    nested: dict[str, np.ndarray] = {}
     with atomic_directory(BLENDS) as directory:
         for name in config.methods:
             method = METHODS[name]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def _predict(job: PredictJob) -> tuple[np.ndarray, np.ndarray]:
     packed = open_packed(PACKED)
     matrices = view_matrices(job.config.tta, augment=job.config.augment, canvas=job.config.canvas)     # (V, 3, 3)
     test_rows = np.arange(packed.n_train, packed.n_train + packed.n_test)
-    common = {"batch": BATCH, "device": job.device, "precision": meta.precision}
+    common: dict[str, Any] = {"batch": BATCH, "device": job.device, "precision": meta.precision}
     unseen = np.concatenate([job.cell.held_rows, test_rows])                                          # held, then test
     probabilities, features = predict_and_embed(                                            # the identity view
         net, meta, packed, unseen, matrices=matrices, average=job.config.tta.average, **common)
