@@ -37,9 +37,10 @@ def leaderboard(*, as_json: bool, svg: Path | None = None) -> None:
         style = "bold green" if row["name"] == report["final"] else "red" if row.get("excluded") else ""
         table.add_row(*(cell(row) for _, cell in columns.values()), style=style)
     better = "greater" if report["greater_is_better"] else "less"
-    _print(console, table, svg, f"{title}: {better} is better. Methods are scored nested: weights fitted without the fold "
-                                f"that is scored; members and uniform fit nothing. vs: paired difference in loss with "
-                                f"its {report['level']:.0%} bootstrap interval; below zero is better.")
+    note = (f"{title}: {better} is better. Methods are scored nested: weights fitted without the fold that is scored; "
+            f"members and uniform fit nothing. vs: paired difference in loss with its {report['level']:.0%} bootstrap "
+            "interval; below zero is better.")
+    _print(console, table, svg, note)
     _print_not_better(report)
     print(f"submission: {SUBMISSIONS / 'final.csv'}")
 
