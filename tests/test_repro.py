@@ -103,7 +103,7 @@ def test_changing_the_ensemble_runs_no_model_feature_or_stacker_stage(built, par
 def test_changing_the_views_predicts_again_but_trains_nothing(built, params):
     before = {p: p.read_bytes() for p in (built.root / "models/lenet").iterdir()}
     scratch = {p: p.stat().st_mtime_ns for p in (built.root / ".scratch/lenet").rglob("fold.safetensors")}
-    params["models"]["lenet"]["tta"] = {"kind": "affine", "views": 3}
+    params["models"]["lenet"]["tta"] = {"kind": "dihedral"}
     built.write_params(params)
     run = built.repro()
     assert run.code == 0, run.output

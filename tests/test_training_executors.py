@@ -115,7 +115,7 @@ def test_without_a_terminal_every_finished_fold_is_one_line(tmp_path: Path) -> N
     with watch(jobs, "train", console=Console(file=out, width=200)):
         write_look(jobs[1].scratch / "progress.json", Look("done", 3, 3, 1.0, 0.5))
         write_look(jobs[2].scratch / "progress.json", Look("training", 1, 3, 0.2, 2.0))
-    assert out.getvalue() == "train: tiny fold 1: done, epoch 3/3, loss 0.500\n"
+    assert out.getvalue() == "tiny fold 1: done, epoch 3/3, loss 0.500\n"
 
 
 def test_on_a_terminal_running_folds_have_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -25,8 +26,8 @@ def watch(jobs: Sequence[FoldJob], title: str, *, console: Console | None = None
     console = console or Console(stderr=True)
     open_jobs = [job for job in jobs if not (job.scratch / "done.json").exists()]
     stop = threading.Event()
-    show = _bars if console.is_terminal else _lines
-    thread = threading.Thread(target=show, args=(open_jobs, title, console, stop), daemon=True)
+    show = partial(_bars, title=title) if console.is_terminal else _lines
+    thread = threading.Thread(target=show, args=(open_jobs, console, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -56,7 +57,7 @@ def _looks(jobs: Sequence[FoldJob], since: float) -> Iterator[tuple[FoldJob, Loo
             yield job, look
 
 
-def _bars(jobs: Sequence[FoldJob], title: str, console: Console, stop: threading.Event) -> None:
+def _bars(jobs: Sequence[FoldJob], console: Console, stop: threading.Event, *, title: str) -> None:
     since = time.time() - 1
     tasks: dict[str, TaskID] = {}
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
@@ -77,7 +78,7 @@ def _bars(jobs: Sequence[FoldJob], title: str, console: Console, stop: threading
                 return
 
 
-def _lines(jobs: Sequence[FoldJob], title: str, console: Console, stop: threading.Event) -> None:
+def _lines(jobs: Sequence[FoldJob], console: Console, stop: threading.Event) -> None:
     since = time.time() - 1
     told: dict[str, float] = {}
     while True:
