@@ -39,8 +39,8 @@ def main() -> None:
         lines.append(line)
     if process.wait():
         sys.exit(process.returncode)
-    seconds = time.perf_counter() - started
-    write(options.name, summary("".join(lines), seconds=seconds, peak=peak.bytes, params=Path("params.yaml").read_text()))
+    seconds, params = time.perf_counter() - started, Path("params.yaml").read_text()
+    write(options.name, summary("".join(lines), seconds=seconds, peak=peak.bytes, params=params))
 
 
 def summary(log: str, *, seconds: float, peak: int, params: str) -> dict[str, Any]:

@@ -107,6 +107,7 @@ def test_fewer_rows_than_folds(project, capsys, monkeypatch):
     (("stack", "lenett", "svm"), "did you mean 'lenet'?"),
     (("stack", "lenet", "smv"), "no stacker 'smv'; allowed: 'svm'; did you mean 'svm'?"),
     (("train", "lenet"), "data/packed"),
+    (("check",), "data.path: there is no folder 'data/raw'; fix: put the competition there"),
     (("folds",), "data/packed"),
     (("ensemble",), "data/packed"),
     (("leaderboard",), "reports/ensemble.json is missing; fix: dvc repro"),

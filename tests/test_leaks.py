@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ def shuffled(tmp_path_factory):
     shutil.copyfile(ROOT / "presets/smoke.yaml", root / "params.yaml")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
+        Path("data/digits").mkdir(parents=True)
         check.run()
         prepare.run()
         shuffle_labels()
