@@ -93,11 +93,14 @@ def test_adding_changing_and_removing_a_model(built, params):
 
 
 def test_changing_the_ensemble_runs_no_model_feature_or_stacker_stage(built, params):
-    params["ensemble"]["greedy_steps"] = 7
+    params["ensemble"]["metric"] = "macro_f1"
     built.write_params(params)
     run = built.repro()
     assert run.code == 0, run.output
     assert run.stages == ["check", "ensemble", "submit"]
+    rows = json.loads(built.pipeline("leaderboard", "--json").output)["leaderboard"]
+    scores = [row["nested"]["macro_f1"] for row in rows]
+    assert scores == sorted(scores, reverse=True)
 
 
 def test_changing_the_views_predicts_again_but_trains_nothing(built, params):

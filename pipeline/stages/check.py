@@ -20,8 +20,8 @@ def run() -> None:
     """Checks params.yaml and writes the plan; raises UserError with one line per mistake."""
     params = check_params(PARAMS)
     if not Path(params.data.path).is_dir():
-        raise UserError(f"{PARAMS}: data.path: there is no folder '{params.data.path}'; fix: put the competition there, "
-                        "as README.md says under 'Running a competition', or correct data.path")
+        raise UserError(f"{PARAMS}: data.path: there is no folder '{params.data.path}'; fix: put the competition "
+                        "there, as README.md says under 'Running a competition', or correct data.path")
     with atomic_directory(PLAN) as directory:
         write_json(directory / "data.json", params.data.model_dump(mode="json"))
         for name, model in params.models.items():
