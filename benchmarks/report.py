@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -18,6 +19,7 @@ LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "albumentations", "torc
 def write(name: str, result: Mapping[str, Any]) -> None:
     """Writes benchmarks/results/<name>.json and prints it."""
     facts = {
+        "commit": _commit(),
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version(),
                     "system": sys.platform},
         "versions": {library: version(library) for library in LIBRARIES},
@@ -45,6 +47,11 @@ def summary(seconds: list[float]) -> dict[str, float]:
     """Median and quartiles in seconds, and n."""
     low, middle, high = statistics.quantiles(seconds, n=4)
     return {"median": middle, "lower_quartile": low, "upper_quartile": high, "n": len(seconds)}
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def _cpu() -> str:
