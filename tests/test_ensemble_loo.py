@@ -59,6 +59,7 @@ def test_an_ensemble_of_one_has_nobody_to_leave_out() -> None:
 
 
 def test_verdicts() -> None:
+    assert verdict(1e-6, 4e-5) == verdict(-4e-5, -1e-6) == "not distinguishable"
     assert [verdict(0.1, 0.2), verdict(-0.2, -0.1), verdict(-0.1, 0.1), verdict(0.0, 0.0)] == [
         "helps", "hurts", "not distinguishable", "not distinguishable"
     ]

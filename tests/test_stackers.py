@@ -9,7 +9,7 @@ from sklearn.svm import LinearSVC
 from pipeline.config.stacker import LightgbmConfig, StackerConfig, SvmConfig
 from pipeline.errors import UserError
 from pipeline.metrics import accuracy, log_loss
-from pipeline.stackers.calibrate import fit_temperature, hedged, softmax
+from pipeline.stackers.calibrate import LINKS, fit_sigmoid, fit_temperature, hedged, sigmoids, softmax
 from pipeline.stackers.projection import fit_projection, spread_scores
 from pipeline.stackers.registry import STACKERS, load, module_of
 from pipeline.stackers.svm import fit_squared_hinge
@@ -51,7 +51,8 @@ def test_stackers_learn_digits(config: StackerConfig) -> None:
     scores = load(config.kind)(x, y, n_classes=10, config=config, seed=0)(x_new)
     assert scores.shape == (600, 10)
     assert scores.dtype == np.float32
-    probabilities = softmax(scores, fit_temperature(scores[:300], y_new[:300]))
+    link = LINKS[config.kind]
+    probabilities = link.apply(scores, link.fit(scores[:300], y_new[:300]))
     assert accuracy(probabilities, y_new) > 0.9
     assert log_loss(probabilities[300:], y_new[300:]) < 0.4
 
@@ -73,7 +74,8 @@ def test_shuffled_labels_score_at_chance(config: StackerConfig) -> None:
         shuffled = np.random.default_rng(seed).permutation(y[:400])
         scores = load(config.kind)(x[:400], shuffled, n_classes=10, config=config, seed=seed)(x_new)
         accuracies.append(accuracy(scores, y_new))
-        losses.append(log_loss(softmax(scores[300:], fit_temperature(scores[:300], y_new[:300])), y_new[300:]))
+        link = LINKS[config.kind]
+        losses.append(log_loss(link.apply(scores[300:], link.fit(scores[:300], y_new[:300])), y_new[300:]))
     assert abs(np.mean(accuracies) - 0.1) < 4 * 0.041 / np.sqrt(16)
     assert np.mean(losses) > np.log(10) - 0.02
 
@@ -115,7 +117,7 @@ def test_lightgbm_does_not_diverge_on_classes_of_two_rows() -> None:
 
     def probabilities(**config: float) -> np.ndarray:
         section = LightgbmConfig(kind="lightgbm", pca=None, **config)
-        return softmax(load("lightgbm")(x, y, n_classes=16, config=section, seed=0)(x_new), 1.0)
+        return softmax(load("lightgbm")(x, y, n_classes=16, config=section, seed=0)(x_new), np.ones(1))
 
     prior = log_loss(np.tile(counts / counts.sum(), (len(y), 1)), y)
     ours, without_floor = probabilities(), probabilities(min_sum_hessian=1e-3)
@@ -147,9 +149,9 @@ def test_spread_scores_places_columns() -> None:
 def test_temperature_is_recovered(true_temperature: float) -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(20_000, 5)).astype(np.float32) * 2 * true_temperature
-    cumulated = softmax(scores, true_temperature).cumsum(axis=1)
+    cumulated = softmax(scores, np.array([true_temperature])).cumsum(axis=1)
     labels = (rng.random((20_000, 1)) > cumulated).sum(axis=1).clip(0, 4)
-    assert fit_temperature(scores, labels) == pytest.approx(true_temperature, rel=0.05)
+    assert fit_temperature(scores, labels)[0] == pytest.approx(true_temperature, rel=0.05)
 
 
 def test_temperature_is_where_the_loss_is_least_and_misleading_scores_become_uniform() -> None:
@@ -160,6 +162,37 @@ def test_temperature_is_where_the_loss_is_least_and_misleading_scores_become_uni
     assert losses[1] == min(losses)
     wrong = fit_temperature(-scores, y_new)
     np.testing.assert_allclose(softmax(-scores, wrong), 0.1, atol=1e-3)
+
+
+def test_sigmoid_is_recovered() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(20_000, 5)).astype(np.float32)
+    cumulated = sigmoids(scores, np.array([3.0, -1.0])).cumsum(axis=1)
+    labels = (rng.random((20_000, 1)) > cumulated).sum(axis=1).clip(0, 4)
+    np.testing.assert_allclose(fit_sigmoid(scores, labels), [3.0, -1.0], rtol=0.1)
+
+
+def test_sigmoid_calibrates_margins_better_than_a_temperature_and_misleading_ones_become_uniform() -> None:
+    """One-vs-rest margins saturate on both sides, which a softmax of them takes for evidence."""
+    x, y, x_new, y_new = digits()
+    scores = load("svm")(x, y, n_classes=10, config=CONFIGS["svm"], seed=0)(x_new)
+    losses = {link: log_loss(apply(scores[300:], fit(scores[:300], y_new[:300])), y_new[300:])
+              for link, fit, apply in (("sigmoid", fit_sigmoid, sigmoids), ("temperature", fit_temperature, softmax))}
+    assert losses["sigmoid"] < losses["temperature"]
+    np.testing.assert_allclose(sigmoids(-scores, fit_sigmoid(-scores, y_new)), 0.1, atol=1e-3)
+
+
+def test_sigmoid_s_gradient_is_zero_at_the_fit() -> None:
+    x, y, x_new, y_new = digits()
+    scores = load("svm")(x, y, n_classes=10, config=CONFIGS["svm"], seed=0)(x_new)
+    slope, offset = fit_sigmoid(scores, y_new)
+    best = log_loss(sigmoids(scores, np.array([slope, offset])), y_new)
+    for near in ((slope * 1.05, offset), (slope * 0.95, offset), (slope, offset + 0.1), (slope, offset - 0.1)):
+        assert log_loss(sigmoids(scores, np.array(near)), y_new) > best
+
+
+def test_every_kind_has_a_link() -> None:
+    assert set(LINKS) == set(STACKERS)
 
 
 def test_registry_names_modules_and_refuses_unknown_kinds() -> None:

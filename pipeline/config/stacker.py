@@ -13,7 +13,7 @@ class SvmConfig(Section):
 
     kind: Literal["svm"]
     models: Literal["all"] | tuple[str, ...] = "all"
-    c: Annotated[float, Field(gt=0)] = 0.01          # weight of the summed hinge losses against ||w||^2 / 2
+    c: Annotated[float, Field(gt=0)] = 0.05          # weight of the summed hinge losses against ||w||^2 / 2
     kernel: Literal["linear", "rbf"] = "linear"
     gamma: Annotated[float, Field(gt=0)] | None = None   # rbf; null: 1 / number of features
     components: int = Field(1000, ge=1)              # rbf: Nystroem landmarks

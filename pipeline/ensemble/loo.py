@@ -11,6 +11,7 @@ from pipeline.ensemble.contract import Method, Settings, drop
 from pipeline.ensemble.nested import embedded_folds
 from pipeline.ensemble.simplex import without_each
 
+NEGLIGIBLE = 5e-5       # loss: half of the last digit that is printed
 Verdict = Literal["helps", "hurts", "not distinguishable"]
 
 
@@ -55,10 +56,13 @@ def leave_one_out(
 
 
 def verdict(low: float, high: float) -> Verdict:
-    """What an interval of the loss without the member minus the loss with it says about the member."""
-    if low > 0:
+    """What an interval of the loss without the member minus the loss with it says about the member.
+
+    An interval that lies within what the tables round away says nothing, whatever its sign.
+    """
+    if low > 0 and high > NEGLIGIBLE:
         return "helps"
-    return "hurts" if high < 0 else "not distinguishable"
+    return "hurts" if high < 0 and low < -NEGLIGIBLE else "not distinguishable"
 
 
 def _in_sample(

@@ -1,18 +1,30 @@
-"""From a stacker's scores to honest probabilities: softmax at a temperature fitted on rows it did not see."""
+"""From a stacker's scores to honest probabilities, by a link fitted on rows that the stacker did not see."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, log_expit, log_softmax
 from scipy.special import softmax as _softmax
 
 COLDEST, HOTTEST = 1e-3, 1e3
+SLOPES, OFFSETS = (0.0, 100.0), (-50.0, 50.0)
 
 
-def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature, in [0.001, 1000], at which softmax(scores / temperature) has the least log loss.
+@dataclass(frozen=True)
+class Link:
+    """How scores `(N, C)` become probabilities `(N, C)`: parameters fitted on scores and labels `(N,)`, then applied."""
 
-    `scores` `(N, C)`, `labels` `(N,)`. The loss is convex in 1 / temperature, so the one minimum is found by a
-    bounded search over the logarithm. Scores that mislead give the upper bound: nearly uniform probabilities.
+    fit: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    apply: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The temperature `(1,)`, in [0.001, 1000], at which softmax(scores / temperature) has the least log loss.
+
+    The loss is convex in 1 / temperature, so the one minimum is found by a bounded search over the logarithm. Scores
+    that mislead give the upper bound: nearly uniform probabilities.
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2.
     """
     rows = np.arange(len(labels))
@@ -21,12 +33,44 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
         return -float(log_softmax(scores * np.float32(np.exp(-log_temperature)), axis=1)[rows, labels].mean())
 
     bounds = (float(np.log(COLDEST)), float(np.log(HOTTEST)))
-    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x))
+    return np.exp([minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x])
 
 
-def softmax(scores: np.ndarray, temperature: float) -> np.ndarray:
+def softmax(scores: np.ndarray, temperature: np.ndarray) -> np.ndarray:
     """Probabilities `(N, C)` float32 of scores over a temperature."""
     return _softmax(scores.astype(np.float64) / temperature, axis=1).astype(np.float32)
+
+
+def fit_sigmoid(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Slope and offset `(2,)`, shared by the classes, at which `sigmoids` has the least log loss (L-BFGS-B).
+
+    Platt's sigmoid for the one-vs-rest margins of a support vector machine; the classes share it, since rare ones have
+    too few rows for their own. The slope is not negative: scores that mislead give nearly uniform probabilities.
+    Source: Platt 1999; normalised over the classes as in Zadrozny and Elkan 2002.
+    """
+    values = scores.astype(np.float64)
+    rows = np.arange(len(labels))
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        inner = parameters[0] * values + parameters[1]                               # (N, C)
+        log_probabilities = log_softmax(log_expit(inner), axis=1)
+        slopes = np.exp(log_probabilities)                                           # by the sigmoids' logarithms
+        slopes[rows, labels] -= 1
+        slopes *= expit(-inner) / len(labels)                                        # by the inner values
+        return -float(log_probabilities[rows, labels].mean()), np.array([(slopes * values).sum(), slopes.sum()])
+
+    return minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[SLOPES, OFFSETS]).x
+
+
+def sigmoids(scores: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+    """sigmoid(slope * scores + offset), normalised over the classes, `(N, C)` float32."""
+    inner = parameters[0] * scores.astype(np.float64) + parameters[1]
+    return _softmax(log_expit(inner), axis=1).astype(np.float32)
+
+
+MARGINS = Link(fit_sigmoid, sigmoids)
+LOG_PROBABILITIES = Link(fit_temperature, softmax)
+LINKS = {"svm": MARGINS, "lightgbm": LOG_PROBABILITIES}      # what each kind of stacker scores in
 
 
 def hedged(probabilities: np.ndarray, rows: int) -> np.ndarray:

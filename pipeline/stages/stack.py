@@ -12,7 +12,7 @@ from pipeline.config.stacker import StackerConfig, parse_stacker
 from pipeline.errors import UserError, listed, nearest
 from pipeline.members import Member, write_member
 from pipeline.rng import derive
-from pipeline.stackers.calibrate import fit_temperature, hedged, softmax
+from pipeline.stackers.calibrate import LINKS, Link, hedged
 from pipeline.stackers.registry import load
 from pipeline.stages.competition import load_competition
 from pipeline.training.executors import run_jobs, slots
@@ -50,31 +50,31 @@ def run(model: str, stacker: str) -> None:
     jobs = [StackJob(FEATURES / model, config, cell, labels[cell.fit_rows], n_classes,
                      derive(raw["seed"], member, cell.index)) for cell in competition.cells]
     scores = run_jobs(_fit, jobs, slots=slots())
-    oof, test = calibrated(scores, competition.cells, labels, competition.folds, competition.packed.n_test)
+    oof, test = calibrated(scores, competition.cells, labels, competition.folds, link=LINKS[config.kind])
     write_member(OOF / member, Member(member, oof, test), competition.roster)
     print(f"{OOF / member}: {len(oof)} out-of-fold and {len(test)} test rows")
 
 
 def calibrated(
-    scores: list[tuple[np.ndarray, np.ndarray]], cells: list[Cell], labels: np.ndarray, folds: np.ndarray, n_test: int
+    scores: list[tuple[np.ndarray, np.ndarray]], cells: list[Cell], labels: np.ndarray, folds: np.ndarray, *, link: Link
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores of held and test rows per cell -> out-of-fold (N, C) and test (T, C) probabilities.
 
-    The temperature of a fold's rows is fitted on the other folds' rows (same repeat), the test rows' on all of them.
+    The link of a fold's rows is fitted on the other folds' rows (same repeat), the test rows' on all of them.
     """
-    n_classes = scores[0][0].shape[1]
+    n_test, n_classes = scores[0][1].shape
     oof, test = np.zeros((len(labels), n_classes)), np.zeros((n_test, n_classes))
     for repeat, assignment in enumerate(folds):
         held_scores = np.empty((len(labels), n_classes))                                             # (N, C)
         mine = [(cell, *scores[cell.index]) for cell in cells if cell.repeat == repeat]
         for cell, held, _ in mine:
             held_scores[cell.held_rows] = held
-        overall = fit_temperature(held_scores, labels)
+        overall = link.fit(held_scores, labels)
         for cell, held, unseen in mine:
             others = assignment != cell.fold
-            temperature = fit_temperature(held_scores[others], labels[others])
-            oof[cell.held_rows] += hedged(softmax(held, temperature), int(others.sum())) / len(folds)
-            test += hedged(softmax(unseen, overall), len(labels)) / len(cells)
+            parameters = link.fit(held_scores[others], labels[others])
+            oof[cell.held_rows] += hedged(link.apply(held, parameters), int(others.sum())) / len(folds)
+            test += hedged(link.apply(unseen, overall), len(labels)) / len(cells)
     return oof, test
 
 
