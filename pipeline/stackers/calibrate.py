@@ -14,7 +14,7 @@ SLOPES, OFFSETS = (0.0, 100.0), (-50.0, 50.0)
 
 @dataclass(frozen=True)
 class Link:
-    """How scores `(N, C)` become probabilities `(N, C)`: parameters fitted on scores and labels `(N,)`, then applied."""
+    """How scores `(N, C)` become probabilities `(N, C)`: parameters fitted on scores and labels `(N,)`, and applied."""
 
     fit: Callable[[np.ndarray, np.ndarray], np.ndarray]
     apply: Callable[[np.ndarray, np.ndarray], np.ndarray]
