@@ -126,3 +126,14 @@ def test_on_a_terminal_running_folds_have_a_bar(tmp_path: Path, monkeypatch: pyt
         write_look(job.scratch / "progress.json", Look("training", 2, 3, 0.5, 1.5, 800.0, 4.0))
     assert "tiny fold 0" in out.getvalue()
     assert "epoch 2/3, loss 1.500, 800 images/s, 0:00:04 left" in out.getvalue()
+
+
+def working_directory(_: int) -> str:
+    return os.getcwd()
+
+
+def test_reused_workers_work_where_the_caller_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert run_jobs(working_directory, [0, 1], slots=2) == [str(tmp_path / name)] * 2

@@ -24,7 +24,8 @@ def run_jobs(function: Callable[[Job], Result], jobs: Sequence[Job], *, slots: i
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
         parallel = joblib.Parallel(n_jobs=max(2, slots), pre_dispatch=slots, batch_size=1, max_nbytes=None)
     try:
-        return list(parallel(joblib.delayed(_single_threaded)(function, job) for job in jobs))
+        here = os.getcwd()
+        return list(parallel(joblib.delayed(_single_threaded)(function, job, here) for job in jobs))
     except BrokenProcessPool as error:
         raise UserError(f"a worker process was killed ({str(error).splitlines()[0].rstrip('.')}), perhaps for want of "
                         f"memory; finished epochs are kept; fix: run again, with PIPELINE_SLOTS={max(1, slots - 1)} "
@@ -57,6 +58,7 @@ def _gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def _single_threaded(function: Callable[[Job], Result], job: Job) -> Result:
+def _single_threaded(function: Callable[[Job], Result], job: Job, directory: str) -> Result:
+    os.chdir(directory)     # jobs hold relative paths, and a reused worker may have been started elsewhere
     cv2.setNumThreads(1)  # OpenCV alone does not read the thread limits that joblib sets in the worker's environment
     return function(job)
