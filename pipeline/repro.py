@@ -67,9 +67,10 @@ def _graph() -> dict[str, set[str]]:
 
 
 def _walk(waiting: dict[str, set[str]], jobs: int, console: Console) -> int:
-    """Runs the stages in an order that respects the graph; returns how many. Stops all when one fails."""
+    """Runs the stages in an order that respects the graph; returns how many had to. Stops all when one fails."""
     order = list(waiting)
     done: set[str] = set()
+    executed = 0
     running: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
     last_line = time.monotonic()
     share = max(1, _cores() // jobs)
@@ -82,8 +83,8 @@ def _walk(waiting: dict[str, set[str]], jobs: int, console: Console) -> int:
             for name, (process, began) in list(running.items()):
                 if process.poll() is not None:
                     del running[name]
-                    _finish(process, name, console, seconds=time.monotonic() - began,
-                            progress=f"{len(done) + 1}/{len(order)}")
+                    executed += _finish(process, name, console, seconds=time.monotonic() - began,
+                                        progress=f"{len(done) + 1}/{len(order)}")
                     done.add(name)
                     last_line = time.monotonic()
             if running and time.monotonic() - last_line > HEARTBEAT:
@@ -95,7 +96,7 @@ def _walk(waiting: dict[str, set[str]], jobs: int, console: Console) -> int:
             os.killpg(process.pid, signal.SIGTERM)
         for process, _ in running.values():
             process.wait()
-    return len(done)
+    return executed
 
 
 def _start(name: str, *, share: int = 1) -> subprocess.Popen[bytes]:
@@ -106,7 +107,8 @@ def _start(name: str, *, share: int = 1) -> subprocess.Popen[bytes]:
 
 def _finish(
     process: subprocess.Popen[bytes], name: str, console: Console, *, seconds: float = 0.0, progress: str = ""
-) -> None:
+) -> bool:
+    """Whether the stage had to run; raises UserError with its last words when it failed."""
     process.wait()
     words = _log(name).read_text(errors="replace")
     if process.returncode:
@@ -114,6 +116,7 @@ def _finish(
     ran = "Running stage" in words
     if progress:
         console.print(f"  {progress} {name}: {f'{seconds:.0f} s' if ran else 'up to date'}", highlight=False)
+    return ran
 
 
 def _last_words(output: str) -> str:
