@@ -9,7 +9,6 @@ from ruamel.yaml import YAML
 
 from pipeline.artefacts import FEATURES, OOF
 from pipeline.closure import ROOT
-from pipeline.config.data import FoldsConfig
 from pipeline.members import read_member
 from pipeline.stages import check, collect, ensemble, folds, predict, prepare, stack, submit, train
 from pipeline.stages.competition import load_competition
@@ -45,7 +44,6 @@ def test_four_cells_in_two_partitions(repeated):
     assert [(c.index, c.repeat, c.fold) for c in repeated.cells] == [(0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 1, 1)]
     names = sorted(p.name for p in Path("models/logistic").iterdir())
     assert names == ["curves.csv", *[f"fold{k}.safetensors" for k in range(4)]]
-    assert FoldsConfig(k=2, repeats=2).repeats == len(repeated.folds)
 
 
 def test_out_of_fold_rows_are_the_mean_of_the_repeats(repeated):
