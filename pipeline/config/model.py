@@ -10,6 +10,7 @@ from pipeline.errors import UserError, listed, nearest
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Area = Annotated[float, Field(gt=0, lt=1)]
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -22,6 +23,51 @@ class AugmentConfig(Section):
     shear: float = Field(0.0, ge=0, lt=90)          # degrees: uniform in [-shear, shear]
     stretch: float = Field(1.0, ge=1, le=10)        # log-uniform in [1/stretch, stretch]: x by s, y by 1/s
     flip: float = Field(0.0, ge=0, le=1)            # probability of a left-right mirror
+
+
+class EraseConfig(Section):
+    """Random erasing: a rectangle of the image is replaced by noise (Zhong et al. 2017, algorithm 1)."""
+
+    probability: Annotated[float, Field(gt=0, le=1)] = 0.5
+    area: tuple[Area, Area] = (0.02, 0.33)          # share of the canvas: uniform between these
+    aspect: float = Field(3.3, ge=1, le=20)         # height : width log-uniform in [1/aspect, aspect]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.area[0] > self.area[1]:
+            raise ValueError("area: the first share is above the second")
+        return self
+
+
+class ColourConfig(Section):
+    """Colour changes of RGB images, after RandAugment (Cubuk et al. 2019): some operations, one magnitude."""
+
+    operations: int = Field(2, ge=1, le=8)          # drawn for each image, with replacement
+    magnitude: Annotated[float, Field(gt=0, le=1)] = 0.3
+
+
+class MixConfig(Section):
+    """Two training images in one, with their labels: each batch takes one of the kinds that are on."""
+
+    mixup: Positive | None = None                   # alpha of Beta(alpha, alpha), Zhang et al. 2017
+    cutmix: Positive | None = None                  # alpha, Yun et al. 2019
+    probability: Annotated[float, Field(gt=0, le=1)] = 1.0   # of mixing a batch at all
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.mixup is None and self.cutmix is None:
+            raise ValueError("neither mixup nor cutmix has an alpha such as 0.2 (or say mix: null)")
+        return self
+
+
+class LossConfig(Section):
+    """What is minimised; every loss is linear in the target's probabilities, so each takes smoothed and mixed ones."""
+
+    name: Literal["cross_entropy", "focal", "crammer_singer", "weston_watkins"] = "cross_entropy"
+    smoothing: Share = 0.0                          # share of the target that is spread evenly over the classes
+    gamma: float = Field(2.0, ge=0, le=10)          # focal: (1 - p) ** gamma
+    margin: Positive = 1.0                          # the two hinge losses
+    class_weights: Literal["balanced", "sqrt"] | None = None   # 1 / count, or its root; the mean over rows is 1
 
 
 class OptimiserConfig(Section):
@@ -53,10 +99,26 @@ class EarlyStoppingConfig(Section):
 class TtaConfig(Section):
     """Deterministic views whose probabilities are averaged."""
 
-    kind: Literal["identity", "flips", "dihedral", "affine"] = "identity"
+    kind: Literal["identity", "flips", "dihedral", "crops", "affine"] = "identity"
     views: int = Field(8, ge=1, le=256)             # affine only: quasi-random views, the first is the identity
     average: Literal["arithmetic", "geometric"] = "arithmetic"
     scale: float = Field(0.5, ge=0, le=1)           # affine only: the ranges of `augment` times this
+    crop: Area = 0.875                              # crops only: side of a crop as a share of the canvas
+
+
+class ScaleConfig(Section):
+    """One more scale at which a network sees the image: as `fit` and `fill` of the model."""
+
+    fit: Literal["longest", "stretch", "fixed"] = "fixed"
+    fill: float = Field(1.0, gt=0, le=16)
+
+
+class HeadConfig(Section):
+    """What is trained on the features of a frozen network."""
+
+    name: Literal["linear", "dense"] = "linear"
+    width: int = Field(256, ge=1)                   # dense only: one hidden layer of ReLUs
+    dropout: Share = 0.0
 
 
 class ModelConfig(Section):
@@ -67,18 +129,41 @@ class ModelConfig(Section):
     canvas: int = Field(ge=8, le=1024)              # side of the square input, px
     fit: Literal["longest", "stretch", "fixed"] = "longest"
     fill: float = Field(1.0, gt=0, le=16)           # share of the canvas; fixed: canvas px per image px
+    scales: tuple[ScaleConfig, ...] = ()            # further scales, stacked behind the image's channels
+    handmade: tuple[Literal["dimensions", "moments", "haralick"], ...] = ()   # hand-made features, fused late
+    whiten: Literal["pca", "zca"] | None = None     # by training-fold statistics; pca only for nets on flat pixels
+    pretrained: bool | str = False                  # true: the zoo's own weights; or a file below pretrained/
+    freeze: str | None = None                       # all | until:<layer>
+    head: HeadConfig | None = None                  # freeze: all only
+    seeds: int = Field(1, ge=1, le=100)             # replicas, averaged into one member
     augment: AugmentConfig = AugmentConfig()
+    erase: EraseConfig | None = None
+    colour: ColourConfig | None = None
+    mix: MixConfig | None = None
+    sampling: Literal["natural", "sqrt", "balanced"] = "natural"   # of classes within an epoch
+    loss: LossConfig = LossConfig()
     epochs: int = Field(30, ge=1)
     batch: int = Field(128, ge=1)
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    label_smoothing: Share = 0.0
     ema: Annotated[float, Field(gt=0, lt=1)] | None = 0.99    # per step; warmed up as min(ema, (1 + t) / (10 + t))
     weights: Literal["ema", "last", "best"] = "ema"
     early_stopping: EarlyStoppingConfig | None = None
     validate_every: int = Field(5, ge=1)            # epochs between looks at the fold's own rows: for the curves only
     tta: TtaConfig = TtaConfig()
+    calibrate: Literal["auto", "none", "temperature"] = "auto"     # auto: a temperature for hinge losses only
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether predictions get a temperature, fitted on the other folds' out-of-fold rows."""
+        hinge = self.loss.name in ("crammer_singer", "weston_watkins")
+        return self.calibrate == "temperature" or (self.calibrate == "auto" and hinge)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether only a head is trained, on features that are computed once."""
+        return self.freeze == "all"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -86,6 +171,15 @@ class ModelConfig(Section):
             raise ValueError("weights: ema needs ema: a decay such as 0.99 (or say weights: last)")
         if self.weights == "best" and self.early_stopping is None:
             raise ValueError("weights: best needs early_stopping: the rows that best is measured on")
+        if self.freeze is not None and not re.fullmatch(r"all|until:.+", self.freeze):
+            raise ValueError(f"freeze: '{self.freeze}' is neither all nor until:<layer> nor null")
+        if self.freeze is not None and not self.pretrained:
+            raise ValueError("freeze needs pretrained: true or a file (random weights are not worth keeping)")
+        if self.head is not None and not self.frozen:
+            raise ValueError("head: only for freeze: all (else the net's own head is trained)")
+        if self.frozen and (self.mix or self.erase or self.colour or self.whiten or self.handmade or self.scales):
+            raise ValueError("freeze: all computes features once, from plain images; it does not go together with "
+                             "mix, erase, colour, whiten, handmade and scales")
         return self
 
 

@@ -13,15 +13,16 @@ from pipeline.errors import UserError, listed, nearest
 if TYPE_CHECKING:
     from pipeline.nets.net import Net
 
-NETS = {
-    "lenet5": "pipeline.nets.lenet5:lenet5",
-    "deepsea": "pipeline.nets.deepsea:deepsea",
-    "resnet18": "pipeline.nets.resnet:resnet18",
-    "densenet": "pipeline.nets.densenet:densenet",
-    "logistic_regression": "pipeline.nets.baselines:logistic_regression",
-    "mlp": "pipeline.nets.baselines:mlp",
+FAMILIES = {                     # builder -> the names that it builds; a builder of several is told which by `name`
+    "pipeline.nets.baselines:logistic_regression": ("logistic_regression",),
+    "pipeline.nets.baselines:mlp": ("mlp",),
+    "pipeline.nets.lenet5:lenet5": ("lenet5",),
+    "pipeline.nets.deepsea:deepsea": ("deepsea",),
+    "pipeline.nets.resnet:resnet18": ("resnet18",),
+    "pipeline.nets.densenet:densenet": ("densenet",),
 }
 PREFIXES = {"torchvision": "pipeline.nets.torchvision_zoo:build"}   # "torchvision:<name>": the builder gets `name`
+NETS = {name: builder for builder, names in FAMILIES.items() for name in names}
 GIVEN = ("name", "n_classes", "channels", "canvas")                 # arguments that are not the user's options
 
 
@@ -32,8 +33,9 @@ def build(net: str, *, options: dict[str, Any], n_classes: int, channels: int, c
     """
     module, function = _target(net).split(":")
     builder: Callable[..., Net] = getattr(importlib.import_module(module), function)
-    prefix, _, name = net.partition(":")
-    arguments = _checked(options, builder, net=net) | ({"name": name} if prefix in PREFIXES else {})
+    arguments = _checked(options, builder, net=net)
+    if "name" in inspect.signature(builder).parameters:
+        arguments["name"] = net.removeprefix(f"{net.partition(':')[0]}:")
     return builder(**arguments, n_classes=n_classes, channels=channels, canvas=canvas)
 
 
