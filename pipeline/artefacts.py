@@ -17,13 +17,19 @@ PLAN = Path("plan")                      # what `check` resolved: code and optio
 PACKED = Path("data/packed")             # pixels.bin, images.parquet, meta.json
 FOLDS = Path("folds/folds.csv")
 FOLDS_REPORT = Path("folds/report.json")
-MODELS = Path("models")                  # <model>/fold<k>.safetensors, curves.csv, run.json
-FEATURES = Path("features")              # <model>/fold<k>.train.npy, fold<k>.test.npy
+PRETRAINED = Path("pretrained")          # weights files that users bring
+MODELS = Path("models")                  # <model>/<network>.safetensors, curves.csv
+FEATURES = Path("features")              # <model>/<network>.train.npy, <network>.test.npy, networks.json
 OOF = Path("oof")                        # <member>/oof.parquet, test.parquet
 BLENDS = Path("blends")                  # <method>/oof.parquet, test.parquet
 REPORTS = Path("reports")
 SUBMISSIONS = Path("submissions")
 SCRATCH = Path(".scratch")               # work in progress, keyed by fingerprints; never an artefact
+
+
+def network_name(cell: int, replica: int) -> str:
+    """`fold3`, or `fold3.replica1` for those after the first: the stem of a network's files."""
+    return f"fold{cell}" + (f".replica{replica}" if replica else "")
 
 
 @contextmanager

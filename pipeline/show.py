@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,9 @@ from rich.table import Table
 from pipeline.artefacts import REPORTS, SUBMISSIONS, read_json
 from pipeline.errors import UserError
 
-DROPPED_FIRST = ("macro-F1", "top-5", "optimism", "vs uniform", "in sample", "kind")   # on a narrow terminal
+DROPPED_FIRST = (       # on a narrow terminal
+    "macro-F1", "top-5", "optimism", "vs uniform", "in sample", "seeds alone", "kind",
+)
 FEWEST = 4
 METRIC_TITLES = {"log_loss": "log loss", "accuracy": "accuracy", "top_5": "top-5", "macro_f1": "macro-F1"}
 
@@ -145,9 +148,22 @@ def _leaderboard_columns(report: dict[str, Any]) -> dict[str, tuple[int, Callabl
         **{title: (11, score(name)) for name, title in METRIC_TITLES.items()},
         "in sample": (12, fitted(lambda in_sample, nested: f"{in_sample:.4f}")),
         "optimism": (11, fitted(lambda in_sample, nested: f"{sign * (nested - in_sample):+.4f}")),
+        **_seeds_column(report, metric),
         "vs uniform": (29, lambda row: "" if row["name"] == "uniform" else _interval(row["vs_uniform"])),
         "vs best single": (29, lambda row: "" if row["name"] == "best single" else _interval(row["vs_best_single"])),
     }
+
+
+def _seeds_column(report: dict[str, Any], metric: str) -> dict[str, tuple[int, Callable[[dict[str, Any]], str]]]:
+    """Number of replicas, with mean and standard deviation of their scores; no column where no model has several."""
+    if not any(row.get("replicas") for row in report["leaderboard"]):
+        return {}
+
+    def spread(row: dict[str, Any]) -> str:
+        scores = [replica[metric] for replica in row.get("replicas", [])]
+        return f"{len(scores)}: {mean(scores):.4f} ± {stdev(scores):.4f}" if scores else ""
+
+    return {"seeds alone": (22, spread)}
 
 
 def _console(svg: Path | None) -> Console:

@@ -138,7 +138,8 @@ def test_labels_of_a_fold_do_not_reach_its_scores(shuffled):
     changed = labels.copy()
     changed[cell.held_rows] = (changed[cell.held_rows] + 1) % 10
     svm = SvmConfig(kind="svm")
-    jobs = [StackJob(FEATURES / "lenet", svm, cell, given[cell.fit_rows], 10, 0) for given in (labels, changed)]
+    features = FEATURES / "lenet" / f"fold{cell.index}"
+    jobs = [StackJob(features, svm, cell, given[cell.fit_rows], 10, 0) for given in (labels, changed)]
     (held, test), (held_again, test_again) = map(stack._fit, jobs)
     assert held.tobytes() == held_again.tobytes()
     assert test.tobytes() == test_again.tobytes()

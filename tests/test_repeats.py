@@ -48,6 +48,7 @@ def test_four_cells_in_two_partitions(repeated):
 
 def test_out_of_fold_rows_are_the_mean_of_the_repeats(repeated):
     """Recomputed from the weights of the two networks that never saw the row."""
+    from pipeline.training.feed import Images
     from pipeline.training.predict import predict_rows
     from pipeline.training.weights import load_weights
 
@@ -57,7 +58,7 @@ def test_out_of_fold_rows_are_the_mean_of_the_repeats(repeated):
         for cell in repeated.cells:
             if row in cell.held_rows:
                 net, meta = load_weights(Path(f"models/logistic/fold{cell.index}.safetensors"))
-                mean += predict_rows(net, meta, repeated.packed, np.array([row]), matrices=np.eye(3)[None], batch=1,
+                mean += predict_rows(net, meta, Images(repeated.packed, meta.config), np.array([row]), batch=1,
                                      average="arithmetic", device="cpu", precision="fp32")[0] / 2
         np.testing.assert_allclose(member.oof[row], mean, atol=1e-5)
 

@@ -17,11 +17,12 @@ from pipeline.data.store import Packed, open_packed
 from pipeline.errors import UserError
 from pipeline.nets.registry import build
 from pipeline.rng import generator
-from pipeline.training import batches as batches_module
-from pipeline.training.batches import epoch_shape, prefetch, to_input, training_batches, view_batches
+from pipeline.training import feed as feed_module
+from pipeline.training.batches import epoch_shape, prefetch, to_tensors, training_batches
 from pipeline.training.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.training.curves import CURVES, write_table
 from pipeline.training.ema import make_averager
+from pipeline.training.feed import Images
 from pipeline.training.holdout import split_holdout
 from pipeline.training.normalise import mean_and_std
 from pipeline.training.optimiser import make_optimiser
@@ -103,8 +104,8 @@ def test_an_epoch_takes_every_row_once_with_its_label(digits: Packed) -> None:
     config = model_config(batch=32, canvas=8, augment={})
     seen = [
         (image.tobytes(), int(label))
-        for images, labels in training_batches(digits, rows, labels=digits.labels[rows], config=config,
-                                               rng=np.random.default_rng(0))
+        for (images,), labels in training_batches(Images(digits, config), rows, labels=digits.labels[rows], batch=32,
+                                                  sampling="natural", rng=np.random.default_rng(0))
         for image, label in zip(images, labels, strict=True)
     ]
     assert sorted(seen) == sorted((digits.image(row).tobytes(), int(digits.labels[row])) for row in rows)
@@ -123,19 +124,19 @@ def test_augmentation_never_repeats_across_batches_epochs_folds_and_models(
         seen.extend(matrix.tobytes() for matrix in matrices)
         return warp_batch(images, matrices, canvas=canvas, out=out)
 
-    monkeypatch.setattr(batches_module, "warp_batch", recorded)
+    monkeypatch.setattr(feed_module, "warp_batch", recorded)
     rows = np.arange(64)
     for purpose in [("a", 0, "batches", 1), ("a", 0, "batches", 2), ("a", 1, "batches", 1), ("b", 0, "batches", 1)]:
-        for _ in training_batches(digits, rows, labels=digits.labels[rows], config=model_config(),
-                                  rng=generator(7, *purpose)):
+        for _ in training_batches(Images(digits, model_config()), rows, labels=digits.labels[rows], batch=32,
+                                  sampling="natural", rng=generator(7, *purpose)):
             pass
     assert len(seen) == len(set(seen)) == 4 * 64
 
 
 def test_a_training_batch_is_the_warp_of_its_rows_by_the_drawn_maps(digits: Packed) -> None:
     config, rows = model_config(batch=8), np.arange(20, 28)
-    images, _ = next(training_batches(digits, rows, labels=digits.labels[rows], config=config,
-                                      rng=np.random.default_rng(3)))
+    (images,), _ = next(training_batches(Images(digits, config), rows, labels=digits.labels[rows], batch=8,
+                                         sampling="natural", rng=np.random.default_rng(3)))
     rng = np.random.default_rng(3)
     order = rng.permutation(8)
     drawn = draw_matrices(rng, 8, augment=config.augment, canvas=16)
@@ -144,9 +145,9 @@ def test_a_training_batch_is_the_warp_of_its_rows_by_the_drawn_maps(digits: Pack
     assert (images == expected).all()
 
 
-def test_view_batches_keep_order_and_the_last_partial_batch(digits: Packed) -> None:
+def test_views_keep_order_and_the_last_partial_batch(digits: Packed) -> None:
     config, rows = model_config(canvas=8), np.array([5, 3, 9, 1, 7])
-    found = [b.copy() for b in view_batches(digits, rows, config=config, matrix=np.eye(3), batch=2)]
+    found = [b.copy() for b, in Images(digits, config).view(rows, None, batch=2)]
     assert [len(b) for b in found] == [2, 2, 1]
     assert (np.concatenate(found) == np.stack([digits.image(row) for row in rows])).all()
 
@@ -155,7 +156,7 @@ def test_view_batches_keep_order_and_the_last_partial_batch(digits: Packed) -> N
 def test_input_is_normalised_and_channels_last(channels: int) -> None:
     batch = np.random.default_rng(0).integers(0, 256, (4, 6, 6, channels), np.uint8)
     mean, std = torch.full((channels, 1, 1), 0.25), torch.full((channels, 1, 1), 0.5)
-    found = to_input(batch, mean=mean, std=std)
+    found, = to_tensors((batch,), mean=mean, std=std)
     expected = (batch.transpose(0, 3, 1, 2) / 255 - 0.25) / 0.5
     assert np.allclose(found.numpy(), expected, atol=1e-6)
     assert found.stride() == (36 * channels, 1, 6 * channels, channels)
@@ -171,7 +172,7 @@ def test_convolutions_really_run_in_bf16_and_channels_last(channels: int) -> Non
             module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     one = torch.ones(channels, 1, 1)
     with autocast("bf16", torch.device("cpu")):
-        net(to_input(np.zeros((2, 24, 24, channels), np.uint8), mean=one, std=one))
+        net(*to_tensors((np.zeros((2, 24, 24, channels), np.uint8),), mean=one, std=one))
     assert len(outputs) == 20
     assert {output.dtype for output in outputs} == {torch.bfloat16}
     assert all(output.is_contiguous(memory_format=torch.channels_last) for output in outputs)
@@ -194,20 +195,20 @@ def test_normalisation_is_of_the_given_rows_alone(digits: Packed) -> None:
     rows = np.arange(0, 300, 3)
     config = model_config(canvas=8, fill=1.0)
     pixels = np.stack([digits.image(row) for row in rows]) / 255
-    mean, std = mean_and_std(digits, rows, config=config)
+    mean, std = mean_and_std(Images(digits, config), rows)
     assert mean == pytest.approx([pixels.mean()], rel=1e-12)
     assert std == pytest.approx([pixels.std()], rel=1e-9)
 
 
 def test_normalisation_samples_evenly_spaced_rows(digits: Packed) -> None:
     config = model_config(canvas=8)
-    assert mean_and_std(digits, np.arange(101), config=config, sample=11) \
-        == mean_and_std(digits, np.arange(0, 101, 10), config=config)
+    feed = Images(digits, config)
+    assert mean_and_std(feed, np.arange(101), sample=11) == mean_and_std(feed, np.arange(0, 101, 10))
 
 
 def test_blank_images_have_a_floor_under_their_deviation(digits: Packed) -> None:
     config = model_config(canvas=8, fit="fixed", fill=1e-3)
-    assert mean_and_std(digits, np.arange(3), config=config) == ((0.0,), (1 / 255,))
+    assert mean_and_std(Images(digits, config), np.arange(3)) == ((0.0,), (1 / 255,))
 
 
 def test_explicit_precision_is_kept_and_auto_reads_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +233,7 @@ def test_a_truncated_checkpoint_counts_as_none_and_is_deleted(tmp_path: Path) ->
 def test_curves_leave_unmeasured_fields_empty(tmp_path: Path) -> None:
     row = dict.fromkeys(CURVES) | {"model": "m", "fold": 0, "epoch": 1, "lr": 0.5, "train_loss": 1.25}
     write_table(tmp_path / "curves.csv", CURVES, [row])
-    assert (tmp_path / "curves.csv").read_text().splitlines() == [",".join(CURVES), "m,0,1,0.5,1.25,,,,,"]
+    assert (tmp_path / "curves.csv").read_text().splitlines() == [",".join(CURVES), "m,0,,1,0.5,1.25,,,,,"]
 
 
 def test_a_relabelled_store_differs_in_those_rows_alone(digits: Packed, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pipeline.data.store import Packed, open_packed
 from pipeline.errors import UserError
 from pipeline.nets.net import Net
 from pipeline.nets.registry import build
+from pipeline.training.feed import Images
 from pipeline.training.predict import embed_rows, predict_and_embed, predict_rows
 from pipeline.training.weights import WeightsMeta, library_versions, load_weights, save_weights
 
@@ -105,11 +106,12 @@ def test_views_are_averaged_like_a_loop_over_single_views(
     matrices = view_matrices(TtaConfig(kind="flips"), augment=meta.config.augment, canvas=16)
     rows = np.arange(0, 40, 3)
     single = np.stack([
-        predict_rows(net, meta, digits, rows, matrices=m[None], average="arithmetic", batch=64, **HOW) for m in matrices
+        predict_rows(net, meta, Images(digits, meta.config, m[None]), rows, average="arithmetic", batch=64, **HOW)
+        for m in matrices
     ]).astype(np.float64)
     mean = single.mean(axis=0) if average == "arithmetic" else np.exp(np.log(single).mean(axis=0))
     expected = mean / mean.sum(axis=1, keepdims=True)
-    found = predict_rows(net, meta, digits, rows, matrices=matrices, average=average, batch=64, **HOW)
+    found = predict_rows(net, meta, Images(digits, meta.config, matrices), rows, average=average, batch=64, **HOW)
     assert found.dtype == np.float32
     assert len(matrices) == 4
     assert np.allclose(found, expected, atol=1e-6)
@@ -121,24 +123,36 @@ def test_one_view_is_the_softmax_of_the_net(net: Net, meta: WeightsMeta, digits:
     x = torch.from_numpy(np.stack([digits.image(row) for row in range(6)]).transpose(0, 3, 1, 2) / 255).float()
     with torch.inference_mode():
         expected = net((x - 0.3) / 0.4).softmax(dim=1)
-    found = predict_rows(net, replace(meta, config=config), digits, np.arange(6), matrices=np.eye(3)[None],
-                         average="arithmetic", batch=6, **HOW)
+    found = predict_rows(net, meta, Images(digits, config), np.arange(6), average="arithmetic", batch=6, **HOW)
     assert np.allclose(found, expected, atol=1e-6)
 
 
 def test_prediction_and_features_do_not_depend_on_the_batch(net: Net, meta: WeightsMeta, digits: Packed) -> None:
     matrices = view_matrices(TtaConfig(kind="flips"), augment=meta.config.augment, canvas=16)
-    how = {"matrices": matrices, "average": "arithmetic", **HOW}
     rows = np.arange(37)
-    small, features = predict_and_embed(net, meta, digits, rows, batch=5, **how)
-    large, _ = predict_and_embed(net, meta, digits, rows, batch=64, **how)
+    small, features = predict_and_embed(net, meta, Images(digits, meta.config, matrices), rows, batch=5,
+                                        average="arithmetic", **HOW)
+    large = predict_rows(net, meta, Images(digits, meta.config, matrices), rows, batch=64, average="arithmetic", **HOW)
     assert np.allclose(small, large, atol=1e-5)
     assert features.shape == (37, net.feature_width)
-    assert np.allclose(features, embed_rows(net, meta, digits, rows, batch=64, **HOW), atol=1e-5)
+    plain = embed_rows(net, meta, Images(digits, meta.config), rows, batch=64, **HOW)
+    assert np.allclose(features, plain, atol=1e-5)
+
+
+def test_features_are_of_the_plain_image_whatever_the_first_view_is(
+    net: Net, meta: WeightsMeta, digits: Packed
+) -> None:
+    rows = np.arange(9)
+    crops = view_matrices(TtaConfig(kind="crops"), augment=meta.config.augment, canvas=16)
+    assert not np.allclose(crops[0], np.eye(3))
+    _, features = predict_and_embed(net, meta, Images(digits, meta.config, crops), rows, batch=4, average="arithmetic",
+                                    **HOW)
+    plain = embed_rows(net, meta, Images(digits, meta.config), rows, batch=9, **HOW)
+    assert np.allclose(features, plain, atol=1e-5)
 
 
 def test_no_rows_give_empty_arrays(net: Net, meta: WeightsMeta, digits: Packed) -> None:
     none = np.arange(0)
-    probabilities, features = predict_and_embed(net, meta, digits, none, matrices=np.eye(3)[None], average="arithmetic",
+    probabilities, features = predict_and_embed(net, meta, Images(digits, meta.config), none, average="arithmetic",
                                                 batch=8, **HOW)
     assert (probabilities.shape, features.shape) == ((0, 10), (0, net.feature_width))

@@ -14,6 +14,9 @@ Area = Annotated[float, Field(gt=0, lt=1)]
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
+LATER = {"tta", "seeds", "calibrate"}       # of a model's section: no part in the training of one network
+
+
 class AugmentConfig(Section):
     """Ranges of the one composed affine warp (Deep Sea's values are rotation 180, zoom 1.6, shear 20, stretch 1.3)."""
 
@@ -177,6 +180,8 @@ class ModelConfig(Section):
             raise ValueError("freeze needs pretrained: true or a file (random weights are not worth keeping)")
         if self.head is not None and not self.frozen:
             raise ValueError("head: only for freeze: all (else the net's own head is trained)")
+        if self.mix and self.handmade:
+            raise ValueError("mix does not go together with handmade: the features of two images in one are not defined")
         if self.frozen and (self.mix or self.erase or self.colour or self.whiten or self.handmade or self.scales):
             raise ValueError("freeze: all computes features once, from plain images; it does not go together with "
                              "mix, erase, colour, whiten, handmade and scales")

@@ -1,13 +1,28 @@
-"""Any torchvision classification model with fresh weights, its first convolution fitted to the images."""
+"""Any torchvision classification model, its first convolution fitted to the images, and its published weights.
 
-from typing import Any, cast
+`build` gives fresh weights. The other functions are what a zoo offers for transfer: `outline` and `download` (the
+published state dict, by the library's own names), `trunk_state` (the part of it that a trunk takes), `normalisation`.
+"""
+
+import re
+from http.client import HTTPException
+from pickle import UnpicklingError
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision import models
 
 from pipeline.errors import UserError, listed, nearest
 from pipeline.nets.net import Net, Share
+from pipeline.nets.stem import fit_stem
+
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")     # GoogLeNet's and Inception's classifiers for training
+RENAMED = (                                      # names in published files that are older than the models
+    (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
+    (re.compile(r"\.mlp\.linear_1\."), ".mlp.0."),
+    (re.compile(r"\.mlp\.linear_2\."), ".mlp.3."),
+)
 
 
 def build(
@@ -15,9 +30,8 @@ def build(
 ) -> Net:
     """`torchvision.models.<name>` as a Net; its own last linear layer is the head, what comes before it the trunk.
 
-    `small_stem` keeps the resolution: a ResNet's stem becomes one 3x3 convolution without pooling, any other net's
-    first convolution gets stride 1. `dropout` adds to the model's own. Raises UserError for an unknown name, or where
-    the model cannot take the canvas.
+    `small_stem` is `fit_stem`'s `small`; `dropout` adds to the model's own. Raises UserError for an unknown name, or
+    where the model cannot take the canvas.
     """
     names = models.list_models(module=models)
     if name not in names:
@@ -25,7 +39,7 @@ def build(
                         f"{listed(names)}{nearest(name, names)}")
     try:
         model = _fresh(name, n_classes=n_classes, canvas=canvas)
-        _fit_stem(model, channels=channels, small_stem=small_stem)
+        fit_stem(model, channels=channels, small=small_stem)
         trunk, head = _split(model, n_classes=n_classes)
         with torch.no_grad():
             trunk.eval()(torch.zeros(1, channels, canvas, canvas))
@@ -34,6 +48,48 @@ def build(
         raise UserError(f"net 'torchvision:{name}' cannot take a canvas of {canvas} px"
                         f"{' with small_stem' * small_stem} ({reason}); fix: another canvas or net") from None
     return Net(trunk.train(), head, dropout=dropout)
+
+
+def outline(name: str) -> dict[str, Tensor]:
+    """Names and shapes of the published weights, as tensors without memory."""
+    with torch.device("meta"):
+        return _fresh(name, n_classes=1000, canvas=_weights(name).meta["min_size"][0]).state_dict()
+
+
+def download(name: str) -> dict[str, Tensor]:
+    """The published weights, from torch's cache or over the network; raises UserError where neither has them."""
+    weights = _weights(name)
+    try:
+        return weights.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu")
+    except (OSError, HTTPException, RuntimeError, UnpicklingError) as error:
+        file = weights.url.rpartition("/")[2]
+        raise UserError(f"pretrained: true: '{file}', the weights of 'torchvision:{name}', could not be downloaded or "
+                        f"read ({' '.join(str(error).split())}); fix: put that file under pretrained/ and say "
+                        f"pretrained: pretrained/{file}") from None
+
+
+def trunk_state(name: str, state: dict[str, Tensor], *, trunk: nn.Module) -> dict[str, Tensor]:
+    """The part of torchvision's `state` that `trunk` takes, by today's names: no auxiliary classifiers, no head."""
+    heads = {path for path, module in trunk.named_modules() if isinstance(module, nn.Identity)}   # `_split` left it
+    found = {}
+    for key, tensor in state.items():
+        for pattern, new in RENAMED:
+            key = pattern.sub(new, key)
+        if not key.startswith(AUXILIARY) and key.rpartition(".")[0] not in heads:
+            found[key] = tensor
+    return found
+
+
+def normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per RGB channel that the published weights expect, in units of x / 255."""
+    if name in ("googlenet", "inception_v3"):     # with these weights torchvision's model itself goes on to 1/2, 1/2
+        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    preset = _weights(name).transforms()
+    return tuple(preset.mean), tuple(preset.std)
+
+
+def _weights(name: str) -> models.WeightsEnum:
+    return models.get_model_weights(name).DEFAULT
 
 
 def _fresh(name: str, *, n_classes: int, canvas: int) -> nn.Module:
@@ -49,26 +105,6 @@ def _fresh(name: str, *, n_classes: int, canvas: int) -> nn.Module:
     # RegNet reads its widths from tensors, which have no values on the meta device of a dry build.
     with torch.device("cpu" if name.startswith("regnet") else device):
         return models.get_model(name, weights=None, num_classes=n_classes, **options).to(device)
-
-
-def _fit_stem(model: nn.Module, *, channels: int, small_stem: bool) -> None:
-    """Replaces the first convolution where it does not fit, with He initialisation."""
-    path, old = next((p, m) for p, m in model.named_modules() if isinstance(m, nn.Conv2d))
-    if channels == old.in_channels and not small_stem:
-        return
-    resnet = small_stem and isinstance(model, models.ResNet)
-    if resnet:
-        model.maxpool = nn.Identity()
-    new = nn.Conv2d(
-        channels,
-        old.out_channels,
-        kernel_size=3 if resnet else cast("tuple[int, int]", old.kernel_size),
-        stride=1 if small_stem else cast("tuple[int, int]", old.stride),
-        padding=1 if resnet else cast("tuple[int, int]", old.padding),
-        bias=old.bias is not None,
-    )
-    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-    model.set_submodule(path, new)
 
 
 def _split(model: nn.Module, *, n_classes: int) -> tuple[nn.Module, nn.Linear]:

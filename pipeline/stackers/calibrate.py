@@ -8,6 +8,8 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit, log_softmax
 from scipy.special import softmax as _softmax
 
+from pipeline.cells import Cell
+
 COLDEST, HOTTEST = 1e-3, 1e3
 SLOPES, OFFSETS = (0.0, 100.0), (-50.0, 50.0)
 
@@ -71,6 +73,29 @@ def sigmoids(scores: np.ndarray, parameters: np.ndarray) -> np.ndarray:
 MARGINS = Link(fit_sigmoid, sigmoids)
 LOG_PROBABILITIES = Link(fit_temperature, softmax)
 LINKS = {"svm": MARGINS, "lightgbm": LOG_PROBABILITIES}      # what each kind of stacker scores in
+
+
+def calibrated(
+    scores: list[tuple[np.ndarray, np.ndarray]], cells: list[Cell], labels: np.ndarray, folds: np.ndarray, *, link: Link
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of held and test rows per cell -> out-of-fold (N, C) and test (T, C) probabilities.
+
+    The link of a fold's rows is fitted on the other folds' rows (same repeat), the test rows' on all of them.
+    """
+    n_test, n_classes = scores[0][1].shape
+    oof, test = np.zeros((len(labels), n_classes)), np.zeros((n_test, n_classes))
+    for repeat, assignment in enumerate(folds):
+        held_scores = np.empty((len(labels), n_classes))                                             # (N, C)
+        mine = [(cell, *scores[cell.index]) for cell in cells if cell.repeat == repeat]
+        for cell, held, _ in mine:
+            held_scores[cell.held_rows] = held
+        overall = link.fit(held_scores, labels)
+        for cell, held, unseen in mine:
+            others = assignment != cell.fold
+            parameters = link.fit(held_scores[others], labels[others])
+            oof[cell.held_rows] += hedged(link.apply(held, parameters), int(others.sum())) / len(folds)
+            test += hedged(link.apply(unseen, overall), len(labels)) / len(cells)
+    return oof, test
 
 
 def hedged(probabilities: np.ndarray, rows: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from pipeline.config.params import Params, load_params, stacked
 from pipeline.errors import UserError
 from pipeline.nets import registry as nets
 from pipeline.stackers import registry as stackers
+from pipeline.training.provenance import pretrained_digest
 
 
 def run() -> None:
@@ -26,7 +27,8 @@ def run() -> None:
         write_json(directory / "data.json", params.data.model_dump(mode="json"))
         for name, model in params.models.items():
             code = closure_digest(nets.module_of(model.net))
-            write_json(directory / "models" / f"{name}.json", {"net": model.net, "code": code})
+            write_json(directory / "models" / f"{name}.json",
+                       {"net": model.net, "code": code, "pretrained": pretrained_digest(model)})
             for key, stacker in params.stackers.items():
                 plan = {"selected": True, "config": stacker.model_dump(mode="json", exclude={"models"}),
                         "code": closure_digest(stackers.module_of(stacker.kind))}
@@ -40,7 +42,7 @@ def check_params(path: Path) -> Params:
     problems = []
     for name, model in params.models.items():
         try:
-            _build(model, params.data.n_channels)
+            _check_model(model, params.data.n_channels)
         except UserError as error:
             problems += [f"params.yaml: models.{name}: {line}" for line in str(error).splitlines()]
     if len(params.models) * (1 + len(params.stackers)) != len(_stage_names(params)):
@@ -54,15 +56,28 @@ def _stage_names(params: Params) -> set[str]:
     return {f"train@{m}" for m in params.models} | {f"stack@{m}-{s}" for m in params.models for s in params.stackers}
 
 
-def _build(model: ModelConfig, channels: int) -> None:
+def _check_model(model: ModelConfig, channels: int) -> None:
+    """Raises UserError unless the net can be built, takes its canvas, and goes with the section's other keys."""
     import torch
 
+    from pipeline.training.network import trunk_net
+    from pipeline.training.transfer import check_pretrained, freeze_until
+
     nets.module_of(model.net)
+    if model.colour is not None and channels == 1:
+        raise UserError("colour: the images are grey (data.channels); fix: colour: null")
     with torch.device("meta"), torch.no_grad():
-        net = nets.build(model.net, options=model.options, n_classes=2, channels=channels, canvas=model.canvas).eval()
+        net = trunk_net(model, n_classes=2, channels=channels, n_side=1).eval()
+        if model.whiten == "pca" and any(isinstance(module, torch.nn.Conv2d) for module in net.modules()):
+            raise UserError(f"whiten: pca leaves no image for the convolutions of '{model.net}'; fix: whiten: zca")
+        images = torch.zeros(1, channels * (1 + len(model.scales)), model.canvas, model.canvas)
         try:
-            net(torch.zeros(1, channels, model.canvas, model.canvas))
+            net(images, torch.zeros(1, 1)) if model.handmade else net(images)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"net '{model.net}' does not take a canvas of {model.canvas} px ({reason}); "
                             "fix: a larger canvas") from None
+    if model.pretrained:
+        check_pretrained(net, model)
+    if model.freeze is not None and not model.frozen:
+        freeze_until(net, model.freeze.removeprefix("until:"))

@@ -75,7 +75,7 @@ def run() -> None:
             write_member(directory / name, Member(name, nested[name], test), competition.roster)
     final, why = _choose(lab, nested)
     rows = [{**_row(m.name, "stacker" if "." in m.name else "model", m.oof, lab, best_single),
-             "excluded": m.name in excluded} for m in members]
+             "excluded": m.name in excluded, "replicas": _replicas(m.name)} for m in members]
     rows.append(_row("best single", "reference", best_single, lab, best_single))
     rows += [{**_row(name, "method", nested[name], lab, best_single), **_weights(lab, fitted[name]),
               "in_sample": all_scores(in_sample[name], lab.labels)} for name in nested]
@@ -123,6 +123,12 @@ def _row(name: str, kind: str, predictions: np.ndarray, lab: Lab, best_single: n
         "vs_uniform": asdict(paired_bootstrap(predictions, uniform, **compare)),
         "vs_best_single": asdict(paired_bootstrap(predictions, best_single, **compare)),
     }
+
+
+def _replicas(name: str) -> list[dict[str, float]]:
+    """Scores of each of a model's replicas alone; none where it has one."""
+    path = OOF / name / "replicas.json"
+    return read_json(path) if path.exists() else []
 
 
 def _weights(lab: Lab, fitted: Fitted) -> dict[str, Any]:

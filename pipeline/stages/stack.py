@@ -1,4 +1,7 @@
-"""Stage `stack@<model>-<stacker>`: penultimate features -> a member, fitted once per fold in that fold's space."""
+"""Stage `stack@<model>-<stacker>`: penultimate features -> a member, fitted once per network, in that network's space.
+
+The scores of a fold's replicas (`seeds`) are averaged before they become probabilities.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +15,7 @@ from pipeline.config.stacker import StackerConfig, parse_stacker
 from pipeline.errors import UserError, listed, nearest
 from pipeline.members import Member, write_member
 from pipeline.rng import derive
-from pipeline.stackers.calibrate import LINKS, Link, hedged
+from pipeline.stackers.calibrate import LINKS, calibrated
 from pipeline.stackers.registry import load
 from pipeline.stages.competition import load_competition
 from pipeline.training.executors import run_jobs, slots
@@ -20,9 +23,9 @@ from pipeline.training.executors import run_jobs, slots
 
 @dataclass(frozen=True)
 class StackJob:
-    """One fold of one stacker: its features, and the labels of the rows that its network was trained on."""
+    """One stacker on one network: its features, and the labels of the rows that the network was trained on."""
 
-    features: Path
+    features: Path              # stem of the network's feature files
     config: StackerConfig
     cell: Cell
     fit_labels: np.ndarray
@@ -47,41 +50,28 @@ def run(model: str, stacker: str) -> None:
         return
     competition = load_competition()
     labels, n_classes = competition.packed.labels, len(competition.packed.classes)
-    jobs = [StackJob(FEATURES / model, config, cell, labels[cell.fit_rows], n_classes,
-                     derive(raw["seed"], member, cell.index)) for cell in competition.cells]
-    scores = run_jobs(_fit, jobs, slots=slots())
+    networks = read_json(FEATURES / model / "networks.json")
+    cells = [competition.cells[network["cell"]] for network in networks]
+    jobs = [StackJob(FEATURES / model / network["stem"], config, cell, labels[cell.fit_rows], n_classes,
+                     derive(raw["seed"], member, network["stem"]))
+            for network, cell in zip(networks, cells, strict=True)]
+    fitted = run_jobs(_fit, jobs, slots=slots())
+    scores = [_mean([s for s, c in zip(fitted, cells, strict=True) if c is cell]) for cell in competition.cells]
     oof, test = calibrated(scores, competition.cells, labels, competition.folds, link=LINKS[config.kind])
     write_member(OOF / member, Member(member, oof, test), competition.roster)
     print(f"{OOF / member}: {len(oof)} out-of-fold and {len(test)} test rows")
 
 
-def calibrated(
-    scores: list[tuple[np.ndarray, np.ndarray]], cells: list[Cell], labels: np.ndarray, folds: np.ndarray, *, link: Link
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of held and test rows per cell -> out-of-fold (N, C) and test (T, C) probabilities.
-
-    The link of a fold's rows is fitted on the other folds' rows (same repeat), the test rows' on all of them.
-    """
-    n_test, n_classes = scores[0][1].shape
-    oof, test = np.zeros((len(labels), n_classes)), np.zeros((n_test, n_classes))
-    for repeat, assignment in enumerate(folds):
-        held_scores = np.empty((len(labels), n_classes))                                             # (N, C)
-        mine = [(cell, *scores[cell.index]) for cell in cells if cell.repeat == repeat]
-        for cell, held, _ in mine:
-            held_scores[cell.held_rows] = held
-        overall = link.fit(held_scores, labels)
-        for cell, held, unseen in mine:
-            others = assignment != cell.fold
-            parameters = link.fit(held_scores[others], labels[others])
-            oof[cell.held_rows] += hedged(link.apply(held, parameters), int(others.sum())) / len(folds)
-            test += hedged(link.apply(unseen, overall), len(labels)) / len(cells)
-    return oof, test
+def _mean(scores: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean held (H, C) and test (T, C) scores over the replicas of one cell."""
+    held, unseen = (np.mean(part, axis=0) for part in zip(*scores, strict=True))
+    return held, unseen
 
 
 def _fit(job: StackJob) -> tuple[np.ndarray, np.ndarray]:
     """Scores of the cell's held rows (H, C) and of the test rows (T, C)."""
-    train = np.load(job.features / f"fold{job.cell.index}.train.npy", mmap_mode="r")                  # (N, D) float16
-    test = np.load(job.features / f"fold{job.cell.index}.test.npy").astype(np.float32)
+    train = np.load(f"{job.features}.train.npy", mmap_mode="r")                                       # (N, D) float16
+    test = np.load(f"{job.features}.test.npy").astype(np.float32)
     scorer = load(job.config.kind)(train[job.cell.fit_rows].astype(np.float32), job.fit_labels,
                                    n_classes=job.n_classes, config=job.config, seed=job.seed)
     return scorer(train[job.cell.held_rows].astype(np.float32)), scorer(test)

@@ -6,19 +6,24 @@ that does not touch training (the views of test-time augmentation, say) trains n
 """
 
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 
-from pipeline.artefacts import MODELS, PACKED, PARAMS, SCRATCH, atomic_directory, digest
+from pipeline.artefacts import MODELS, PACKED, PARAMS, SCRATCH, atomic_directory, digest, network_name
 from pipeline.closure import closure_digest
 from pipeline.config.base import read_params
-from pipeline.config.model import ModelConfig, parse_model
+from pipeline.config.model import LATER, ModelConfig, parse_model
 from pipeline.nets.registry import module_of
 from pipeline.stages.competition import Competition, load_competition
-from pipeline.training.executors import device_for, run_jobs, slots
+from pipeline.training.bottleneck import frozen_directory, frozen_features
+from pipeline.training.executors import device_for, devices, run_jobs, slots
+from pipeline.training.feed import IDENTITY
 from pipeline.training.fold import FoldJob, train_fold
 from pipeline.training.precision import resolve_precision
 from pipeline.training.progress import watch
+from pipeline.training.provenance import pretrained_digest
+from pipeline.training.side import side_directory, side_file
 from pipeline.training.weights import library_versions
 
 
@@ -28,22 +33,29 @@ def run(name: str) -> None:
     config = parse_model(name, raw["models"] or {}, raw["defaults"])
     competition = load_competition()
     jobs = fold_jobs(name, config, raw["seed"], competition)
+    if any(not (job.scratch / "done.json").exists() for job in jobs):
+        jobs = _with_features(jobs, config)
     with watch(jobs, name):
         run_jobs(train_fold, jobs, slots=slots())
     with atomic_directory(MODELS / name) as directory:
         for job in jobs:
-            shutil.copyfile(job.scratch / "fold.safetensors", directory / f"fold{job.cell}.safetensors")
+            stem = network_name(job.cell, job.replica)
+            shutil.copyfile(job.scratch / "fold.safetensors", directory / f"{stem}.safetensors")
         curves = pd.concat([pd.read_csv(job.scratch / "curves.csv") for job in jobs])
         curves.to_csv(directory / "curves.csv", index=False)
-    print(f"{MODELS / name}: {len(jobs)} folds")
+    print(f"{MODELS / name}: {len(jobs)} networks")
 
 
 def prune_scratch() -> None:
     """Deletes every scratch directory whose fingerprint no model in params.yaml has now."""
     raw = read_params(PARAMS)
     competition = load_competition()
-    current = {fold_jobs(str(name), parse_model(str(name), raw["models"], raw["defaults"]), raw["seed"], competition)[0]
-               .scratch.parent for name in raw["models"] or {}}
+    current = set()
+    for name in map(str, raw["models"] or {}):
+        config = parse_model(name, raw["models"], raw["defaults"])
+        job = fold_jobs(name, config, raw["seed"], competition)[0]
+        current |= {job.scratch.parent, side_directory(config, competition.packed)}
+        current |= {frozen_directory(config, competition.packed, device=job.device, precision=job.precision)}
     for path in sorted(SCRATCH.glob("*/*/")):
         if path.parent.name != "logs" and path not in current:
             shutil.rmtree(path)
@@ -51,7 +63,7 @@ def prune_scratch() -> None:
 
 
 def fold_jobs(name: str, config: ModelConfig, seed: int, competition: Competition) -> list[FoldJob]:
-    """One job per network of the model, in the order of the cells."""
+    """One job per network of the model: the first replica of every cell, in the order of the cells, then the next."""
     device = device_for(0)
     precision = resolve_precision(config.precision, device)
     scratch = SCRATCH / name / fingerprint(config, seed, competition, device.split(":")[0], precision)
@@ -59,17 +71,27 @@ def fold_jobs(name: str, config: ModelConfig, seed: int, competition: Competitio
         FoldJob(
             model=name, config=config, seed=seed, packed=PACKED, classes=competition.packed.classes,
             cell=cell.index, fit_rows=cell.fit_rows, held_rows=cell.held_rows,
-            fold_digest=competition.roster.fold_digest, scratch=scratch / f"fold{cell.index}",
-            device=device_for(cell.index), precision=precision,
+            fold_digest=competition.roster.fold_digest, scratch=scratch / network_name(cell.index, replica),
+            device=device_for(cell.index), precision=precision, replica=replica,
         )
-        for cell in competition.cells
+        for replica in range(config.seeds) for cell in competition.cells
     ]
+
+
+def _with_features(jobs: list[FoldJob], config: ModelConfig) -> list[FoldJob]:
+    """The jobs with the files of what is computed once for all of them."""
+    if config.frozen:
+        features = frozen_features(config, PACKED, views=IDENTITY, devices=devices(), precision=jobs[0].precision,
+                                   slots=slots())[0]
+        return [replace(job, features=features) for job in jobs]
+    side = side_file(config, PACKED, slots=slots())
+    return [replace(job, side=side) for job in jobs]
 
 
 def fingerprint(config: ModelConfig, seed: int, competition: Competition, device: str, precision: str) -> str:
     """Digest of everything that determines the weights: section, seed, data, folds, code, libraries, device."""
-    section = config.model_dump_json(exclude={"tta"})
+    section = config.model_dump_json(exclude=LATER)
     code = closure_digest("pipeline.training.fold", module_of(config.net))
     versions = [f"{library} {version}" for library, version in library_versions().items()]
-    return digest(section, str(seed), competition.packed.digest, competition.roster.fold_digest, code, *versions,
-                  device, precision)
+    return digest(section, pretrained_digest(config), str(seed), competition.packed.digest,
+                  competition.roster.fold_digest, code, *versions, device, precision)

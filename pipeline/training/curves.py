@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.artefacts import atomic
 
 CURVES = (
-    "model", "fold", "epoch", "lr", "train_loss", "train_accuracy",
+    "model", "fold", "replica", "epoch", "lr", "train_loss", "train_accuracy",
     "holdout_loss", "holdout_accuracy", "valid_loss", "valid_accuracy",
 )
 TIMING = ("epoch", "seconds", "images_per_second")  # wall-clock: kept apart, since it differs from run to run

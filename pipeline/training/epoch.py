@@ -9,9 +9,11 @@ from torch import nn
 
 from pipeline.config.model import ModelConfig
 from pipeline.nets.net import Net
-from pipeline.training.batches import to_input
+from pipeline.training.feed import Inputs
+from pipeline.training.losses import Loss
 from pipeline.training.optimiser import set_learning_rate
 from pipeline.training.precision import autocast
+from pipeline.training.prepare import Preparation
 from pipeline.training.schedule import factor
 
 
@@ -19,16 +21,16 @@ from pipeline.training.schedule import factor
 class EpochScores:
     """What an epoch measured on its own, augmented batches while the weights moved."""
 
-    loss: float          # mean of the label-smoothed cross-entropy, nats
-    accuracy: float      # in [0, 1]
+    loss: float          # mean of the loss that is minimised: smoothed, weighted and of mixed images where those are on
+    accuracy: float      # in [0, 1]: the target's largest class
     images: int
     lr: float            # of the last step
 
 
 def train_epoch(
-    net: Net, batches: Iterable[tuple[np.ndarray, np.ndarray]], *,
+    net: Net, batches: Iterable[tuple[Inputs, np.ndarray]], *,
     config: ModelConfig, optimiser: torch.optim.Optimizer, average: Callable[[int], None],
-    mean: torch.Tensor, std: torch.Tensor, precision: str, first_step: int, total_steps: int,
+    prepare: Preparation, loss_of: Loss, device: torch.device, precision: str, first_step: int, total_steps: int,
     after_step: Callable[[int, torch.Tensor], None],
 ) -> EpochScores:
     """Takes one optimiser step per batch, numbered from `first_step` of `total_steps`; changes `net` in place.
@@ -37,17 +39,17 @@ def train_epoch(
     here waits for a GPU, unless `after_step` reads the sum.
     """
     net.train()
-    loss_sum = torch.zeros((), device=mean.device)
-    hits = torch.zeros((), dtype=torch.int64, device=mean.device)
+    loss_sum = torch.zeros((), device=device)
+    hits = torch.zeros((), dtype=torch.int64, device=device)
     rows, count, lr = 0, 0, 0.0
-    for count, (images, labels) in enumerate(batches, start=1):
+    for count, (inputs, labels) in enumerate(batches, start=1):
         step = first_step + count - 1
         lr = config.optimiser.lr * factor(step, total_steps, config.schedule)
         set_learning_rate(optimiser, lr)
-        targets = torch.from_numpy(labels).to(mean.device)                                                      # (B,)
-        with autocast(precision, mean.device):
-            logits = net(to_input(images, mean=mean, std=std))                                               # (B, C)
-        loss = nn.functional.cross_entropy(logits.float(), targets, label_smoothing=config.label_smoothing)
+        arguments, targets = prepare(inputs, labels)
+        with autocast(precision, device):
+            logits = net(*arguments)                                                                         # (B, C)
+        loss = loss_of(logits.float(), targets)
         optimiser.zero_grad()
         loss.backward()
         if config.optimiser.clip is not None:
@@ -55,7 +57,7 @@ def train_epoch(
         optimiser.step()
         average(step)
         loss_sum += loss.detach()
-        hits += (logits.detach().argmax(dim=1) == targets).sum()
+        hits += (logits.detach().argmax(dim=1) == targets.argmax(dim=1)).sum()
         rows += len(labels)
         after_step(count, loss_sum)
     return EpochScores(float(loss_sum) / count, int(hits) / rows, rows, lr)

@@ -52,6 +52,11 @@ def device_for(job_index: int) -> str:
     return f"cuda:{job_index % gpus}" if gpus else "cpu"
 
 
+def devices() -> list[str]:
+    """Every GPU, or the CPU where there is none."""
+    return [f"cuda:{i}" for i in range(_gpus())] or ["cpu"]
+
+
 def _gpus() -> int:
     import torch
 

@@ -1,7 +1,8 @@
 """Training one fold of one model, in a scratch directory, so that it can be killed at any moment and run again.
 
 Nothing carries random state from one epoch to the next: order, augmentation and dropout of an epoch are derived from
-(seed, model, cell, epoch). So an epoch that starts from its checkpoint equals the same epoch of an unbroken run.
+(seed, model, cell, replica, epoch). So an epoch that starts from its checkpoint equals the same epoch of an unbroken
+run.
 """
 
 import os
@@ -14,22 +15,28 @@ import numpy as np
 import torch
 
 from pipeline.artefacts import write_json
+from pipeline.config.model import HeadConfig
 from pipeline.data.store import Packed, open_packed
 from pipeline.metrics import accuracy, log_loss
+from pipeline.nets.heads import head_net
 from pipeline.nets.net import Net
-from pipeline.nets.registry import build
 from pipeline.rng import derive, generator
 from pipeline.training.batches import epoch_shape, prefetch, training_batches
 from pipeline.training.curves import CURVES, TIMING, write_table
 from pipeline.training.epoch import EpochScores, train_epoch
+from pipeline.training.feed import Features, Feed, Images
 from pipeline.training.heartbeat import make_heartbeat, report, require_finite
 from pipeline.training.holdout import split_holdout
 from pipeline.training.job import FoldJob
 from pipeline.training.lock import hold_lock
-from pipeline.training.normalise import mean_and_std
+from pipeline.training.losses import Loss, make_loss
+from pipeline.training.network import trunk_net
+from pipeline.training.normalise import Numbers, column, fitted_whitening, mean_and_std
 from pipeline.training.predict import AHEAD, predict_rows
+from pipeline.training.prepare import make_preparation
 from pipeline.training.report import Look
 from pipeline.training.state import FoldState, is_over, kept_net, note_holdout, restore, save_state, start
+from pipeline.training.transfer import freeze_until, load_pretrained
 from pipeline.training.weights import WeightsMeta, library_versions, save_weights
 
 
@@ -38,9 +45,11 @@ class _Setting:
     """What stays the same over the epochs of a fold."""
 
     job: FoldJob
-    packed: Packed
+    feed: Feed
+    labels: np.ndarray      # of all training rows of the store
     learned: np.ndarray     # rows that gradients come from
     watched: np.ndarray     # rows that early stopping watches; none without it
+    loss_of: Loss
     meta: WeightsMeta
     parent: int             # process id: without it there is nobody to train for
 
@@ -58,32 +67,67 @@ def train_fold(job: FoldJob) -> Path:
     waiting = Look("waiting", 0, job.config.epochs, 0.0)
     with hold_lock(job.scratch / "lock", lambda note: report(job, replace(waiting, note=note))):
         if not done.exists():  # whoever held the lock may have finished it
-            _train(_prepared(job, parent), job.scratch / "checkpoint.pt")
+            setting, net = _prepared(job, parent)
+            _train(setting, net, job.scratch / "checkpoint.pt")
             write_json(done, {"model": job.model, "cell": job.cell, "fold_digest": job.fold_digest})
             (job.scratch / "checkpoint.pt").unlink()
     return job.scratch
 
 
-def _prepared(job: FoldJob, parent: int) -> _Setting:
+def _prepared(job: FoldJob, parent: int) -> tuple[_Setting, Net]:
+    """The setting, and the network before its first epoch, on its device and channels_last."""
     config, packed = job.config, open_packed(job.packed)
+    labels = packed.labels
     learned, watched = job.fit_rows, job.fit_rows[:0]
     if config.early_stopping is not None:
         learned, watched = split_holdout(
-            job.fit_rows, packed.labels[job.fit_rows], share=config.early_stopping.holdout,
-            rng=generator(job.seed, job.model, job.cell, "holdout"), where=f"models.{job.model}",
+            job.fit_rows, labels[job.fit_rows], share=config.early_stopping.holdout,
+            rng=generator(job.seed, *job.purpose, "holdout"), where=f"models.{job.model}",
         )
-    mean, std = mean_and_std(packed, learned, config=config)
+    feed = _feed(job, packed)
+    net, mean, std = _fresh_net(job, feed, learned)
     meta = WeightsMeta(
         model=job.model, config=config, classes=tuple(job.classes), channels=packed.channels, mean=mean, std=std,
         cell=job.cell, fold_digest=job.fold_digest, precision=job.precision, kept=config.weights,
         versions=library_versions(),
     )
-    return _Setting(job, packed, learned, watched, meta, parent)
+    counts = np.bincount(labels[learned], minlength=len(job.classes))
+    loss_of = make_loss(config.loss, class_counts=counts, device=torch.device(job.device))
+    net.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return _Setting(job, feed, labels, learned, watched, loss_of, meta, parent), net
 
 
-def _train(setting: _Setting, checkpoint: Path) -> None:
+def _feed(job: FoldJob, packed: Packed) -> Feed:
+    if job.features is not None:
+        features = np.load(job.features, mmap_mode="r")                                                     # (N, D)
+        return Features(features, (features,))
+    return Images(packed, job.config, side=None if job.side is None else np.load(job.side, mmap_mode="r"))
+
+
+def _fresh_net(job: FoldJob, feed: Feed, learned: np.ndarray) -> tuple[Net, Numbers, Numbers]:
+    """The network with its first weights, on the CPU, and what its images are normalised by: mean and deviation."""
+    config, n_classes = job.config, len(job.classes)
+    torch.manual_seed(derive(job.seed, *job.purpose, "init"))
+    if isinstance(feed, Features):
+        head = head_net(config.head or HeadConfig(), n_features=feed.plain.shape[1], n_classes=n_classes)
+        return head, (0.0,), (1.0,)
+    assert isinstance(feed, Images)
+    channels = feed.packed.channels
+    n_side = 0 if feed.side is None else feed.side.shape[1]
+    net = trunk_net(config, n_classes=n_classes, channels=channels, n_side=n_side)
+    mean, std = (load_pretrained(net, config, channels=channels * (1 + len(config.scales)))
+                 or mean_and_std(feed, learned))
+    if config.whiten is not None:
+        fitted = fitted_whitening(feed, learned, kind=config.whiten, mean=column(mean), std=column(std))
+        net.whiten.load_state_dict(dict(zip(("mean", "matrix"), fitted, strict=True)))
+    if config.freeze is not None:
+        freeze_until(net, config.freeze.removeprefix("until:"))
+    return net, mean, std
+
+
+def _train(setting: _Setting, net: Net, checkpoint: Path) -> None:
     job = setting.job
-    state = start(_fresh_net(setting), job.config)
+    state = start(net, job.config)
     restore(checkpoint, state)
     while not is_over(state, job.config):
         _advance(state, setting)
@@ -92,14 +136,6 @@ def _train(setting: _Setting, checkpoint: Path) -> None:
     write_table(job.scratch / "curves.csv", CURVES, state.curves)
     write_table(job.scratch / "timing.csv", TIMING, state.timing)
     report(job, Look("done", state.epoch, job.config.epochs, 1.0, state.curves[-1]["train_loss"]))
-
-
-def _fresh_net(setting: _Setting) -> Net:
-    job = setting.job
-    torch.manual_seed(derive(job.seed, job.model, job.cell, "init"))
-    net = build(job.config.net, options=job.config.options, n_classes=len(job.classes),
-                channels=setting.packed.channels, canvas=job.config.canvas)
-    return net.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _advance(state: FoldState, setting: _Setting) -> None:
@@ -111,7 +147,7 @@ def _advance(state: FoldState, setting: _Setting) -> None:
     state.epoch += 1
     require_finite(job, state.epoch, scores.loss)
     row: dict[str, Any] = dict.fromkeys(CURVES) | {
-        "model": job.model, "fold": job.cell, "epoch": state.epoch, "lr": scores.lr,
+        "model": job.model, "fold": job.cell, "replica": job.replica, "epoch": state.epoch, "lr": scores.lr,
         "train_loss": scores.loss, "train_accuracy": scores.accuracy,
     }
     if len(setting.watched):
@@ -126,18 +162,21 @@ def _advance(state: FoldState, setting: _Setting) -> None:
 
 def _train_epoch(state: FoldState, setting: _Setting) -> EpochScores:
     job, config, meta = setting.job, setting.job.config, setting.meta
-    epoch = state.epoch + 1
+    epoch, device = state.epoch + 1, torch.device(job.device)
     steps, batch = epoch_shape(len(setting.learned), config.batch)
-    mean, std = (torch.tensor(v, dtype=torch.float32, device=job.device).view(-1, 1, 1) for v in (meta.mean, meta.std))
-    ahead = AHEAD if mean.is_cuda else 0
-    torch.manual_seed(derive(job.seed, job.model, job.cell, "torch", epoch))
+    ahead = AHEAD if device.type == "cuda" else 0
+    torch.manual_seed(derive(job.seed, *job.purpose, "torch", epoch))
     batches = training_batches(
-        setting.packed, setting.learned, labels=setting.packed.labels[setting.learned], config=config,
-        rng=generator(job.seed, job.model, job.cell, "batches", epoch), buffers=ahead + 2,
+        setting.feed, setting.learned, labels=setting.labels[setting.learned], batch=config.batch,
+        sampling=config.sampling, rng=generator(job.seed, *job.purpose, "batches", epoch), buffers=ahead + 2,
+    )
+    prepare = make_preparation(
+        config, mean=column(meta.mean, device), std=column(meta.std, device), n_classes=len(job.classes),
+        rng=generator(job.seed, *job.purpose, "mix", epoch),
     )
     return train_epoch(
         state.net, prefetch(batches, ahead) if ahead else batches, config=config, optimiser=state.optimiser,
-        average=state.average, mean=mean, std=std, precision=job.precision,
+        average=state.average, prepare=prepare, loss_of=setting.loss_of, device=device, precision=job.precision,
         first_step=state.epoch * steps, total_steps=config.epochs * steps,
         after_step=make_heartbeat(job, epoch=epoch, steps=steps, batch=batch, parent=setting.parent),
     )
@@ -146,11 +185,9 @@ def _train_epoch(state: FoldState, setting: _Setting) -> EpochScores:
 def _measure(state: FoldState, setting: _Setting, rows: np.ndarray) -> tuple[float, float]:
     """Log loss and accuracy of the measured network on `rows`, without augmentation."""
     job = setting.job
-    probabilities = predict_rows(
-        state.measured, setting.meta, setting.packed, rows, matrices=np.eye(3)[None], average="arithmetic",
-        batch=256, device=job.device, precision=job.precision,
-    )
-    labels = setting.packed.labels[rows]
+    probabilities = predict_rows(state.measured, setting.meta, setting.feed, rows, average="arithmetic", batch=256,
+                                 device=job.device, precision=job.precision)
+    labels = setting.labels[rows]
     loss = log_loss(probabilities, labels)
     require_finite(job, state.epoch, loss)
     return loss, accuracy(probabilities, labels)

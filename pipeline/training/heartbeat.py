@@ -44,7 +44,7 @@ def require_finite(job: FoldJob, epoch: int, loss: float) -> None:
     """Raises UserError, naming model, fold, epoch, learning rate and the fix, unless `loss` is finite."""
     if not math.isfinite(loss):
         lr = job.config.optimiser.lr
-        raise UserError(f"models.{job.model}: fold {job.cell}: training diverged in epoch {epoch} (the loss is {loss}) "
+        raise UserError(f"models.{job.model}: {job.label}: training diverged in epoch {epoch} (the loss is {loss}) "
                         f"at learning rate {lr:g}; fix: a lower models.{job.model}.optimiser.lr, such as {lr / 10:g}, "
                         "or optimiser.clip: 1.0")
 

@@ -1,4 +1,4 @@
-"""What one training job is: everything that a worker process needs to train one fold of one model."""
+"""What one training job is: everything that a worker process needs to train one network of one model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pipeline.config.model import ModelConfig
 
 @dataclass(frozen=True)
 class FoldJob:
-    """One fold of one model; picklable, with no open files."""
+    """One network: one fold and one replica of one model; picklable, with no open files."""
 
     model: str                  # the key under `models:`
     config: ModelConfig
@@ -25,3 +25,16 @@ class FoldJob:
     scratch: Path               # directory of this fold's work in progress, keyed by a fingerprint of all of this
     device: str                 # "cpu" or "cuda:<i>"
     precision: str              # "fp32" or "bf16", already resolved
+    replica: int = 0            # of `seeds`
+    side: Path | None = None    # hand-made features of all rows of the store (N, F), where the section names some
+    features: Path | None = None  # of the frozen network, of all rows of the store (N, D), with `freeze: all`
+
+    @property
+    def purpose(self) -> tuple[str | int, ...]:
+        """What random numbers are derived from, beside the seed; the first replica's do not depend on `seeds`."""
+        return (self.model, self.cell, *((f"replica {self.replica}",) if self.replica else ()))
+
+    @property
+    def label(self) -> str:
+        """`fold 2`, or `fold 2, replica 1`, for messages."""
+        return f"fold {self.cell}" + (f", replica {self.replica}" if self.replica else "")

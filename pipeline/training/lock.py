@@ -14,12 +14,13 @@ WAIT_SECONDS = 60.0
 
 @contextmanager
 def hold_lock(
-    path: Path, on_wait: Callable[[str], None], *, wait: float = WAIT_SECONDS, poll: float = 0.5
+    path: Path, on_wait: Callable[[str], None], *, wait: float = WAIT_SECONDS, poll: float = 0.5,
+    work: str = "training this fold",
 ) -> Iterator[None]:
     """Holds an exclusive flock on `path` and writes this process's id into it.
 
     Where another process holds it (a killed run's worker that has not noticed yet), `on_wait` is told who, and after
-    `wait` seconds a UserError names it.
+    `wait` seconds a UserError names it. `work` is what it is said to be doing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as handle:
@@ -27,9 +28,9 @@ def hold_lock(
         while not _taken(handle.fileno()):
             holder = path.read_text().strip() or "unknown"
             if time.monotonic() > deadline:
-                raise UserError(f"{path.parent}: process {holder} is training this fold (it has held {path.name} for "
+                raise UserError(f"{path.parent}: process {holder} is {work} (it has held {path.name} for "
                                 f"{wait:g} s); fix: wait for it, or end it (kill {holder}), and run again")
-            on_wait(f"waiting for process {holder}, which is training this fold")
+            on_wait(f"waiting for process {holder}, which is {work}")
             time.sleep(poll)
         handle.truncate(0)
         handle.write(str(os.getpid()))

@@ -67,13 +67,13 @@ def _bars(jobs: Sequence[FoldJob], console: Console, stop: threading.Event, *, t
             last = stop.wait(POLL)
             share = done = 0.0
             for job, look in _looks(jobs, since):
-                name = f"{job.model} fold {job.cell}"
+                name = f"{job.model} {job.label}"
                 if name not in tasks:
                     tasks[name] = progress.add_task(name, total=1.0, text="")
                 finished = look.state == "done"
                 progress.update(tasks[name], completed=look.share, text=described(look), visible=not finished)
                 share, done = share + look.share, done + finished
-            progress.update(everything, completed=share, text=f"{done:.0f} of {len(jobs)} folds")
+            progress.update(everything, completed=share, text=f"{done:.0f} of {len(jobs)} networks")
             if last:
                 return
 
@@ -85,7 +85,7 @@ def _lines(jobs: Sequence[FoldJob], console: Console, stop: threading.Event) -> 
         last = stop.wait(POLL)
         now = time.monotonic()
         for job, look in _looks(jobs, since):
-            name = f"{job.model} fold {job.cell}"
+            name = f"{job.model} {job.label}"
             due = now - told.setdefault(name, now) >= LINE_EVERY
             if (look.state == "done" or due) and told[name] < float("inf"):
                 told[name] = float("inf") if look.state == "done" else now

@@ -12,10 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pipeline.artefacts import atomic
-from pipeline.config.model import ModelConfig
+from pipeline.config.model import LATER, HeadConfig, ModelConfig
 from pipeline.errors import UserError, listed
+from pipeline.nets.heads import head_net
 from pipeline.nets.net import Net
-from pipeline.nets.registry import build
+from pipeline.training.network import trunk_net
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class WeightsMeta:
 def save_weights(path: Path, net: Net, meta: WeightsMeta) -> None:
     """Writes the network's state and `meta`, atomically; the same state gives the same bytes.
 
-    `meta.config.tta` is left out: it has no part in training, and comes back as the default.
+    What has no part in training one network (`LATER`) is left out of the config, and comes back as the default.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    text = json.dumps({**asdict(meta), "config": meta.config.model_dump(mode="json", exclude={"tta"})}, sort_keys=True)
+    text = json.dumps({**asdict(meta), "config": meta.config.model_dump(mode="json", exclude=LATER)}, sort_keys=True)
     with atomic(path) as temporary:
         save_file(tensors, temporary, metadata={"meta": text})  # one key: safetensors does not keep the order of many
 
@@ -60,8 +61,7 @@ def load_weights(path: Path) -> tuple[Net, WeightsMeta]:
     except (SafetensorError, OSError) as error:
         raise _refusal(path, f"not a readable safetensors file ({str(error).splitlines()[0]})") from None
     meta = _parsed(path, text)
-    net = build(meta.config.net, options=meta.config.options, n_classes=len(meta.classes),
-                channels=meta.channels, canvas=meta.config.canvas)
+    net = _empty_net(meta, tensors)
     _check_tensors(path, tensors, net.state_dict())
     net.load_state_dict(tensors)
     return net.to(memory_format=torch.channels_last).eval(), meta  # type: ignore[call-overload]
@@ -70,6 +70,17 @@ def load_weights(path: Path) -> tuple[Net, WeightsMeta]:
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that decide the numbers."""
     return {name: version(name) for name in ("torch", "numpy", "opencv-python-headless")}
+
+
+def _empty_net(meta: WeightsMeta, tensors: dict[str, torch.Tensor]) -> Net:
+    """The net of the config; the widths of what is not in the config, hand-made and frozen features, are the file's."""
+    def width(name: str) -> int:
+        return tensors[name].shape[-1] if name in tensors else 1
+
+    n_classes = len(meta.classes)
+    if meta.config.frozen:
+        return head_net(meta.config.head or HeadConfig(), n_features=width("trunk.0.running_mean"), n_classes=n_classes)
+    return trunk_net(meta.config, n_classes=n_classes, channels=meta.channels, n_side=width("side.1.weight"))
 
 
 def _parsed(path: Path, text: str | None) -> WeightsMeta:
