@@ -21,6 +21,7 @@ from pipeline.config.model import ModelConfig, TtaConfig, parse_model
 from pipeline.data.pack import pack
 from pipeline.data.store import META, open_packed
 from pipeline.folds import assign_folds
+from pipeline.metrics import METRICS
 from pipeline.training.executors import device_for, run_jobs
 from pipeline.training.feed import Images
 from pipeline.training.fold import train_fold
@@ -42,6 +43,11 @@ def train_folds(jobs: Sequence[FoldJob], title: str, *, slots: int) -> None:
 def held_probabilities(asks: Sequence[tuple[FoldJob, TtaConfig]], *, slots: int) -> list[np.ndarray]:
     """Probabilities `(H, C)` of each trained job's held rows, averaged over the views of its `tta`."""
     return run_jobs(_held_probabilities, asks, slots=slots)
+
+
+def scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Accuracy, top-5 accuracy and log loss."""
+    return {name: round(METRICS[name].score(probabilities, labels), 4) for name in ("accuracy", "top_5", "log_loss")}
 
 
 def timing(job: FoldJob) -> dict[str, float]:

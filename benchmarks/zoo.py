@@ -131,7 +131,7 @@ def make_step(name: str, config: ModelConfig) -> Any:
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = make_optimiser(net, config.optimiser)
     side = config.canvas
-    images = torch.randn(config.batch, side, side, CHANNELS, device=device).permute(0, 3, 1, 2)            # (B, 1, S, S)
+    images = torch.randn(config.batch, side, side, CHANNELS, device=device).permute(0, 3, 1, 2)       # (B, 1, S, S)
     labels = torch.randint(0, CLASSES, (config.batch,), device=device)
 
     def step() -> None:
@@ -165,8 +165,9 @@ def save(rows: dict[str, Row], budget: Row) -> None:
 
 def heading(budget: Row) -> list[str]:
     return [
-        f"Digits, {FOLDS} folds, {budget['epochs']} epochs, the same setting for every net (zoo.json); out-of-fold scores. "
-        "FLOPs and images/s of one", "image at its canvas, one thread, in training. Made by `python benchmarks/zoo.py`.",
+        f"Digits, {FOLDS} folds, {budget['epochs']} epochs, the same setting for every net (zoo.json); out-of-fold "
+        "scores.", "FLOPs of one image at its canvas; images/s in training on one thread. Made by "
+        "`python benchmarks/zoo.py`.",
         "",
         "| net | canvas | parameters | FLOPs | images/s | accuracy | log loss | n | seconds |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",

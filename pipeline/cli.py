@@ -145,6 +145,18 @@ def diversity(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def nets(
+    canvas: Annotated[int, typer.Option(min=1, help="Side of the square input, px.")] = 64,
+    channels: Annotated[int, typer.Option(min=1, help="1 for grey images, 3 for RGB.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """List the nets that params.yaml can name, with parameters, FLOPs and options."""
+    from pipeline import catalogue
+
+    catalogue.nets(canvas=canvas, channels=channels, as_json=as_json)
+
+
+@app.command()
 def prune() -> None:
     """Delete work in progress that belongs to no current model."""
     from pipeline.stages.train import prune_scratch

@@ -1,5 +1,7 @@
 """Residual, dense and efficient families: torchvision and the papers as oracles, stems, shortcuts, stochastic depth."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -83,7 +85,8 @@ def test_outputs_are_torchvisions(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "n", "published"),
-    [("resnet20", 3, 0.27), ("resnet32", 5, 0.46), ("resnet44", 7, 0.66), ("resnet56", 9, 0.85), ("resnet110", 18, 1.7)],
+    [("resnet20", 3, 0.27), ("resnet32", 5, 0.46), ("resnet44", 7, 0.66), ("resnet56", 9, 0.85),
+     ("resnet110", 18, 1.7)],
 )
 def test_cifar_resnets_have_the_papers_layers_and_parameters(name: str, n: int, published: float) -> None:
     with torch.device("meta"):
@@ -183,33 +186,19 @@ def test_stochastic_depth_falls_linearly_towards_the_first_block(name: str) -> N
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_a_skipped_image_keeps_its_shortcut_and_the_others_are_scaled_up(block) -> None:  # type: ignore[no-untyped-def]
+def test_a_skipped_image_keeps_its_shortcut_and_the_others_are_scaled_up(block: Callable[[float], nn.Module]) -> None:
     torch.manual_seed(0)
-    skipping, plain = block(0.5).train(), block(0.0).train()
-    plain.load_state_dict(skipping.state_dict())
-    linear = isinstance(plain, InvertedBottleneck)
-    x = torch.rand(32, next(plain.parameters()).shape[1], 4, 4)
-    branch = _branch(plain, x)
-    kept, skipped = x + 2 * branch, x
-    if not linear:
-        kept = F.relu(kept)
+    skipping = block(0.5).train()
+    seen: list[torch.Tensor] = []
+    skipping.skip.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    x = torch.rand(32, next(skipping.parameters()).shape[1], 4, 4)
     with torch.no_grad():
         y = skipping(x)
-    as_kept = torch.tensor([torch.allclose(a, b, atol=1e-5) for a, b in zip(y, kept, strict=True)])
-    as_skipped = torch.tensor([torch.allclose(a, b, atol=1e-5) for a, b in zip(y, skipped, strict=True)])
-    assert (as_kept ^ as_skipped).all()
-    assert 6 <= int(as_kept.sum()) <= 26                              # 32 throws of a coin: beyond this 1 in 7,000
-
-
-def _branch(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """What the block adds to its input, batch norm at work: its skip module sees just that."""
-    seen = []
-    for norm in (module for module in block.modules() if isinstance(module, nn.BatchNorm2d)):
-        norm.weight.data.fill_(1)
-    handle = block.skip.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach()))
-    block(x)
-    handle.remove()
-    return seen[0]
+    kept = x + 2 * seen[0] if isinstance(skipping, InvertedBottleneck) else F.relu(x + 2 * seen[0])
+    as_kept = [torch.allclose(a, b, atol=1e-5) for a, b in zip(y, kept, strict=True)]
+    as_skipped = [torch.allclose(a, b, atol=1e-5) for a, b in zip(y, x, strict=True)]
+    assert [a != b for a, b in zip(as_kept, as_skipped, strict=True)] == [True] * 32
+    assert 6 <= sum(as_kept) <= 26                                    # 32 throws of a coin: outside 1 in 9,000
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6])
@@ -255,18 +244,18 @@ def test_bad_options_are_one_clear_line(name: str, canvas: int, options: dict[st
     assert "\n" not in str(caught.value)
 
 
-def test_the_efficient_net_learns_digits_at_16_px_in_four_epochs() -> None:
+def test_the_efficient_net_learns_digits_at_16_px_in_three_epochs() -> None:
     digits = load_digits()
     images = F.interpolate(torch.tensor(digits.images[:, None] / 8 - 1, dtype=torch.float32), size=(16, 16))
     labels = torch.tensor(digits.target)
     net = make("efficientnet_atto", channels=1, canvas=16, width=8)
     optimiser = torch.optim.AdamW(net.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(4):
+    for _ in range(3):
         for rows in torch.randperm(1200, generator=generator).split(60):
             optimiser.zero_grad()
             F.cross_entropy(net(images[rows]), labels[rows]).backward()
             optimiser.step()
     with torch.no_grad():
         right = net.eval()(images[1200:]).argmax(dim=1) == labels[1200:]
-    assert right.float().mean() > 0.88
+    assert right.float().mean() > 0.85

@@ -314,7 +314,7 @@ def test_an_unreachable_download_names_the_file_and_the_fix() -> None:
     checked(config)
     assert not (Path(torch.hub.get_dir()) / "checkpoints").exists()
     with pytest.raises(UserError, match=r"'shufflenetv2_x0.5-f707e7126e.pth', the weights of .*no route to host.*; "
-                                        r"fix: put .* under pretrained/ and say pretrained: pretrained/shufflenetv2_x0.5-"):
+                                        r"fix: put .* under pretrained/ and say pretrained: pretrained/shuffle"):
         load_pretrained(make(config), config, channels=3)
 
 
@@ -353,8 +353,8 @@ def test_timms_files_and_published_weights(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(UserError, match=r"'timm:resnet18.a1_in1k' could not be .*no route to host.*; fix: put .* at "
                                         r"pretrained/resnet18.a1_in1k\.\w+ and say pretrained: pretrained/resnet18"):
         load_pretrained(make(config), config, channels=3)
-    with pytest.raises(UserError, match="timm publishes no weights of 'timm:NOWEIGHTS'"):
-        checked(config_of("timm:NOWEIGHTS", pretrained=True))
+    with pytest.raises(UserError, match="timm publishes no weights of 'timm:resnet50t'"):
+        checked(config_of("timm:resnet50t", pretrained=True))
 
 
 def test_timms_positions_are_resampled_to_the_canvas() -> None:

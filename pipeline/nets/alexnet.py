@@ -19,6 +19,7 @@ from pipeline.nets.net import Count, Net, Share, require_canvas
 AFTER_STEM = ((192, 5), (384, 3), (256, 3), (256, 3))                 # channels, side of the kernel
 POOLED = (0, 1, 4)                                                    # convolutions that a pool follows
 LARGEST_MAP = 6
+DENSE_SPREAD = 0.01     # of the dense layers' first weights; He's are too large for a learning rate of 0.05, measured
 
 
 def alexnet(
@@ -58,8 +59,10 @@ def alexnet(
         nn.Linear(dense, dense), nn.ReLU(),                                   # (B, dense)
     )
     for module in trunk.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=DENSE_SPREAD)
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
     return Net(trunk, nn.Linear(dense, n_classes), dropout=dropout)

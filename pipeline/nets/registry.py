@@ -38,17 +38,27 @@ def build(net: str, *, options: dict[str, Any], n_classes: int, channels: int, c
 
     Raises UserError for an unknown net or option, a value of the wrong type or out of range, a canvas too small.
     """
-    module, function = _target(net).split(":")
-    builder: Callable[..., Net] = getattr(importlib.import_module(module), function)
+    builder = _builder(net)
     arguments = _checked(options, builder, net=net)
     if "name" in inspect.signature(builder).parameters:
-        arguments["name"] = net.removeprefix(f"{net.partition(':')[0]}:")
+        arguments["name"] = net.partition(":")[2] or net
     return builder(**arguments, n_classes=n_classes, channels=channels, canvas=canvas)
 
 
 def module_of(net: str) -> str:
     """Name of the module that builds `net`; raises UserError with the nearest match for an unknown one."""
     return _target(net).split(":")[0]
+
+
+def options_of(net: str) -> list[str]:
+    """Names of the builder's options; raises UserError for an unknown net."""
+    return [name for name in inspect.signature(_builder(net)).parameters if name not in GIVEN]
+
+
+def _builder(net: str) -> Callable[..., "Net"]:
+    module, function = _target(net).split(":")
+    builder: Callable[..., Net] = getattr(importlib.import_module(module), function)
+    return builder
 
 
 def _target(net: str) -> str:

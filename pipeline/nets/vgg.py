@@ -23,6 +23,7 @@ BLOCKS = {                                                            # convolut
     "vgg16_small": (2, 2, 3, 3),
 }
 LARGEST_MAP = 7
+DENSE_SPREAD = 0.01     # of the dense layers' first weights; He's are too large for a learning rate of 0.05, measured
 
 
 def vgg(
@@ -64,8 +65,10 @@ def vgg(
         nn.Linear(dense, dense), nn.ReLU(),                                   # (B, dense)
     )
     for module in trunk.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=DENSE_SPREAD)
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
     return Net(trunk, nn.Linear(dense, n_classes), dropout=dropout)

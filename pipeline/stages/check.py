@@ -78,6 +78,6 @@ def _check_model(model: ModelConfig, channels: int) -> None:
             raise UserError(f"net '{model.net}' does not take a canvas of {model.canvas} px ({reason}); "
                             "fix: a larger canvas") from None
     if model.pretrained:
-        check_pretrained(net, model)
+        check_pretrained(net, model, channels=channels)
     if model.freeze is not None and not model.frozen:
         freeze_until(net, model.freeze.removeprefix("until:"))
