@@ -26,7 +26,8 @@ from pipeline.data.store import open_packed
 from pipeline.errors import UserError
 from pipeline.metrics import accuracy, log_loss
 from pipeline.nets.cost import cost
-from pipeline.nets.registry import NETS, build
+from pipeline.nets.families import NETS
+from pipeline.nets.registry import build
 from pipeline.training.executors import device_for, run_jobs
 from pipeline.training.optimiser import make_optimiser
 from pipeline.training.precision import autocast, resolve_precision

@@ -8,7 +8,8 @@ from rich.table import Table
 
 from pipeline.errors import UserError
 from pipeline.nets.cost import cost
-from pipeline.nets.registry import NETS, PREFIXES, options_of
+from pipeline.nets.families import NETS, PREFIXES
+from pipeline.nets.registry import options_of
 
 
 def nets(*, canvas: int, channels: int, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from ruamel.yaml import YAML
 
 from pipeline.closure import ROOT, closure_digest, import_closure
 from pipeline.data.pack import SOURCES
-from pipeline.nets.registry import NETS, PREFIXES
+from pipeline.nets.families import NETS, PREFIXES
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 LAZY = {"prepare": [target.split(":")[0] for target in SOURCES.values()]}     # chosen by name at run time, all of them
@@ -51,6 +51,7 @@ def test_no_stage_persists_and_only_prepare_reads_raw_data():
 def test_training_does_not_depend_on_any_family_of_nets():
     families = {target.split(":")[0].replace(".", "/") + ".py" for target in [*NETS.values(), *PREFIXES.values()]}
     assert not families & code_deps("train")
+    assert "pipeline/nets/families.py" not in code_deps("train") | code_deps("predict")
     assert "plan/models/${key}.json" in stage("train")["deps"]
 
 

@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from pipeline.errors import UserError
 from pipeline.nets.cost import cost
+from pipeline.nets.families import FAMILIES, NETS
 from pipeline.nets.net import Net
-from pipeline.nets.registry import FAMILIES, NETS, build, module_of
+from pipeline.nets.registry import build, module_of
 
 CANVASES, CHANNELS = (32, 64, 96, 224), (1, 3)
 GOLDENS = Path(__file__).with_name("net_goldens.csv")                 # n_classes 10, default options
@@ -154,7 +155,7 @@ def test_dropout_is_before_the_head_and_not_in_the_features() -> None:
 
 def test_registry_is_lazy() -> None:
     code = ("import sys; from pipeline.nets import registry; registry.module_of('resnet18'); "
-            "families = {target.split(':')[0] for target in registry.NETS.values()}; "
+            "from pipeline.nets.families import NETS; families = {target.split(':')[0] for target in NETS.values()}; "
             "print('torch' in sys.modules, *(families & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
@@ -163,7 +164,7 @@ def test_registry_is_lazy() -> None:
 def test_building_one_net_imports_no_other_family() -> None:
     code = ("import sys; from pipeline.nets import registry; "
             "registry.build('lenet5', options={}, n_classes=2, channels=1, canvas=28); "
-            "families = {target.split(':')[0] for target in registry.NETS.values()}; "
+            "from pipeline.nets.families import NETS; families = {target.split(':')[0] for target in NETS.values()}; "
             "print('torchvision' in sys.modules, *(families & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "pipeline.nets.lenet5"]

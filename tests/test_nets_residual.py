@@ -14,8 +14,9 @@ from pipeline.errors import UserError
 from pipeline.nets.cifar_resnet import PlainShortcutBlock
 from pipeline.nets.cost import cost, parameters
 from pipeline.nets.efficientnet import InvertedBottleneck
+from pipeline.nets.families import NETS
 from pipeline.nets.net import Net
-from pipeline.nets.registry import NETS, build
+from pipeline.nets.registry import build
 from pipeline.nets.resnet import BasicBlock, Bottleneck
 
 FULL = {                                                              # options that give torchvision's stem at 64 px

@@ -64,6 +64,48 @@ def test_a_net_without_convolutions_has_no_stem() -> None:
 
 @pytest.mark.parametrize(
     "name",
+    ["squeezenet1_1", "vgg11", "mobilenet_v3_small", "densenet121", "googlenet", "swin_t", "vit_b_32", "convnext_tiny",
+     "efficientnet_b0", "mnasnet0_5", "alexnet", "regnet_y_400mf"],
+)
+def test_torchvision_families_give_logits_and_features(name: str) -> None:
+    with torch.device("meta"), torch.no_grad():
+        net = make(f"torchvision:{name}", channels=1).eval()
+        logits, features = net.forward_both(torch.zeros(2, 1, 64, 64))
+    assert logits.shape == (2, 7)
+    assert features.shape == (2, net.feature_width)
+    assert {parameter.device.type for parameter in net.parameters()} == {"meta"}
+
+
+def test_torchvisions_small_stem_keeps_the_resolution() -> None:
+    small, plain = (make("torchvision:resnet18", channels=1, small_stem=small).trunk for small in (True, False))
+    assert (small.conv1.kernel_size, small.conv1.stride, type(small.maxpool)) == ((3, 3), (1, 1), nn.Identity)
+    assert (plain.conv1.kernel_size, plain.conv1.stride) == ((7, 7), (2, 2))
+    other = make("torchvision:shufflenet_v2_x0_5", channels=1, small_stem=True).trunk
+    assert (other.conv1[0].stride, other.conv1[0].in_channels, type(other.maxpool)) == ((1, 1), 1, nn.MaxPool2d)
+
+
+def test_the_seed_decides_a_torchvision_nets_weights() -> None:
+    first, again = (make("torchvision:shufflenet_v2_x0_5", channels=1, small_stem=True).state_dict() for _ in range(2))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+
+
+@pytest.mark.parametrize(
+    ("net", "canvas", "parts"),
+    [
+        ("torchvision:resnet81", 32, ["unknown net 'torchvision:resnet81'", "did you mean 'resnet18'?"]),
+        ("torchvision:inception_v3", 32, ["'torchvision:inception_v3' cannot take a canvas of 32 px"]),
+        ("torchvision:vit_b_16", 40, ["'torchvision:vit_b_16' cannot take a canvas of 40 px", "fix: another canvas"]),
+    ],
+)
+def test_bad_torchvision_nets_are_one_clear_line(net: str, canvas: int, parts: list[str]) -> None:
+    with torch.device("meta"), pytest.raises(UserError) as caught:
+        make(net, canvas=canvas)
+    assert [part for part in parts if part not in str(caught.value)] == []
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
     ["resnet18", "densenet121", "vit_b_16", "googlenet", "inception_v3", "squeezenet1_1", "regnet_y_400mf",
      "swin_v2_t", "maxvit_t", "mnasnet0_5", "vgg11_bn", "shufflenet_v2_x0_5"],
 )

@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 
 from pipeline.closure import ROOT
 
-KEPT = ("pipeline", ".dvc/config", ".dvc/plots", ".dvcignore", ".gitignore", "dvc.yaml", "presets", "data/digits", "pretrained",
+KEPT = ("pipeline", ".dvc/config", ".dvc/plots", ".dvcignore", ".gitignore", "dvc.yaml", "presets", "data/digits",
+        "pretrained",
         "pyproject.toml")
 
 

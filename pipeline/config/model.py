@@ -181,7 +181,7 @@ class ModelConfig(Section):
         if self.head is not None and not self.frozen:
             raise ValueError("head: only for freeze: all (else the net's own head is trained)")
         if self.mix and self.handmade:
-            raise ValueError("mix does not go together with handmade: the features of two images in one are not defined")
+            raise ValueError("mix does not go together with handmade: two images in one have no such features")
         if self.frozen and (self.mix or self.erase or self.colour or self.whiten or self.handmade or self.scales):
             raise ValueError("freeze: all computes features once, from plain images; it does not go together with "
                              "mix, erase, colour, whiten, handmade and scales")

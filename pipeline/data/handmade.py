@@ -33,7 +33,7 @@ def handmade_features(packed: Packed, kinds: Sequence[str], *, rows: np.ndarray 
     """
     table: dict[str, Features] = {"dimensions": _dimensions, "moments": _moments, "haralick": _haralick}
     chosen = [table[kind] for kind in kinds]
-    wanted = np.arange(len(packed.table)) if rows is None else rows
+    wanted: list[int] = (np.arange(len(packed.table)) if rows is None else rows).tolist()
     values = [[value for features in chosen for value in features(packed.image(row))] for row in wanted]
     return np.array(values, dtype=np.float32).reshape(len(values), len(handmade_names(kinds)))
 

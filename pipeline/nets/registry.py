@@ -1,4 +1,8 @@
-"""Nets by name, found lazily: naming one imports neither torch nor any other architecture."""
+"""Nets by name, found lazily: naming one imports neither torch nor any other architecture.
+
+Every stage that trains depends on this file, and none on the table in `families`: the stage `check` writes a net's
+target and code into its model's plan, so a line added there retrains nothing.
+"""
 
 import importlib
 import inspect
@@ -13,23 +17,7 @@ from pipeline.errors import UserError, listed, nearest
 if TYPE_CHECKING:
     from pipeline.nets.net import Net
 
-FAMILIES = {                     # builder -> the names that it builds; a builder of several is told which by `name`
-    "pipeline.nets.baselines:logistic_regression": ("logistic_regression",),
-    "pipeline.nets.baselines:mlp": ("mlp",),
-    "pipeline.nets.lenet5:lenet5": ("lenet5",),
-    "pipeline.nets.cats_and_dogs:cats_and_dogs": ("cats_and_dogs",),
-    "pipeline.nets.alexnet:alexnet": ("alexnet",),
-    "pipeline.nets.vgg:vgg": ("vgg11", "vgg13", "vgg16", "vgg19", "vgg16_small"),
-    "pipeline.nets.inception:inception": ("inception_v1", "inception_v3"),
-    "pipeline.nets.deepsea:deepsea": ("deepsea",),
-    "pipeline.nets.resnet:resnet": ("resnet18", "resnet34", "resnet50", "resnet101"),
-    "pipeline.nets.cifar_resnet:cifar_resnet": ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
-    "pipeline.nets.densenet:densenet": ("densenet", "densenet121"),
-    "pipeline.nets.efficientnet:efficientnet": ("efficientnet_atto", "efficientnet_pico", "efficientnet_v2_s"),
-}
-PREFIXES = {"torchvision": "pipeline.nets.torchvision_zoo:build",   # "torchvision:<name>": the builder gets `name`
-            "timm": "pipeline.nets.timm_zoo:build"}
-NETS = {name: builder for builder, names in FAMILIES.items() for name in names}
+FAMILIES = "pipeline.nets.families"     # named, not imported: a new family's line there is no change of this code
 GIVEN = ("name", "n_classes", "channels", "canvas")                 # arguments that are not the user's options
 
 
@@ -47,7 +35,19 @@ def build(net: str, *, options: dict[str, Any], n_classes: int, channels: int, c
 
 def module_of(net: str) -> str:
     """Name of the module that builds `net`; raises UserError with the nearest match for an unknown one."""
-    return _target(net).split(":")[0]
+    return target_of(net).split(":")[0]
+
+
+def target_of(net: str) -> str:
+    """`module:function` of the builder of `net`; raises UserError with the nearest match for an unknown one."""
+    table = importlib.import_module(FAMILIES)
+    prefix, colon, name = net.partition(":")
+    target: str | None = table.NETS.get(net) or (table.PREFIXES.get(prefix) if name else None)
+    if target is not None:
+        return target
+    allowed = [*table.NETS, *(f"{p}:<name>" for p in table.PREFIXES)]
+    close = nearest(prefix if colon else net, allowed)
+    raise UserError(f"unknown net '{net}'; allowed: {listed(allowed, limit=40)}{close}")
 
 
 def options_of(net: str) -> list[str]:
@@ -56,20 +56,9 @@ def options_of(net: str) -> list[str]:
 
 
 def _builder(net: str) -> Callable[..., "Net"]:
-    module, function = _target(net).split(":")
+    module, function = target_of(net).split(":")
     builder: Callable[..., Net] = getattr(importlib.import_module(module), function)
     return builder
-
-
-def _target(net: str) -> str:
-    prefix, colon, name = net.partition(":")
-    if net in NETS:
-        return NETS[net]
-    if prefix in PREFIXES and name:
-        return PREFIXES[prefix]
-    allowed = [*NETS, *(f"{p}:<name>" for p in PREFIXES)]
-    close = nearest(prefix if colon else net, allowed)
-    raise UserError(f"unknown net '{net}'; allowed: {listed(allowed, limit=30)}{close}")
 
 
 def _checked(options: dict[str, Any], builder: Callable[..., Any], *, net: str) -> dict[str, Any]:

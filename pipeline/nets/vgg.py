@@ -6,8 +6,10 @@ is, of 1 px at 32 px and of 2 px at 64 px (vgg16_small: 2 and 4); only one of mo
 
 Source: Simonyan and Zisserman 2014, "Very deep convolutional networks for large-scale image recognition", table 1 (A,
 B, D, E). The map of 7 px and batch normalisation are torchvision's, whose vgg16 and vgg16_bn these are at 224 px
-(138,357,544 and 138,365,992 parameters for 1000 classes). He initialisation. vgg16_small is vgg16 without its last pool
-and its last three convolutions, for images of 32 to 96 px.
+(138,357,544 and 138,365,992 parameters for 1000 classes). vgg16_small is vgg16 without its last pool and its last three
+convolutions, for images of 32 to 96 px. He initialisation of convolutions, torch's own of dense layers (a spread of
+0.009 for 4096 inputs; the paper has 0.01): with He's there, SGD at a learning rate of 0.05 does not learn (digits at
+32 px, width 32, dense 1024, 4 epochs of 1000 images: accuracy 0.32 against 0.99).
 """
 
 from torch import nn
@@ -23,7 +25,6 @@ BLOCKS = {                                                            # convolut
     "vgg16_small": (2, 2, 3, 3),
 }
 LARGEST_MAP = 7
-DENSE_SPREAD = 0.01     # of the dense layers' first weights; He's are too large for a learning rate of 0.05, measured
 
 
 def vgg(
@@ -67,8 +68,6 @@ def vgg(
     for module in trunk.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=DENSE_SPREAD)
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     return Net(trunk, nn.Linear(dense, n_classes), dropout=dropout)

@@ -27,8 +27,9 @@ def run() -> None:
         write_json(directory / "data.json", params.data.model_dump(mode="json"))
         for name, model in params.models.items():
             code = closure_digest(nets.module_of(model.net))
-            write_json(directory / "models" / f"{name}.json",
-                       {"net": model.net, "code": code, "pretrained": pretrained_digest(model)})
+            write_json(directory / "models" / f"{name}.json", {
+                "net": model.net, "builder": nets.target_of(model.net), "code": code,
+                "pretrained": pretrained_digest(model)})
             for key, stacker in params.stackers.items():
                 plan = {"selected": True, "config": stacker.model_dump(mode="json", exclude={"models"}),
                         "code": closure_digest(stackers.module_of(stacker.kind))}

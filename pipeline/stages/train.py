@@ -14,7 +14,7 @@ from pipeline.artefacts import MODELS, PACKED, PARAMS, SCRATCH, atomic_directory
 from pipeline.closure import closure_digest
 from pipeline.config.base import read_params
 from pipeline.config.model import LATER, ModelConfig, parse_model
-from pipeline.nets.registry import module_of
+from pipeline.nets.registry import module_of, target_of
 from pipeline.stages.competition import Competition, load_competition
 from pipeline.training.bottleneck import frozen_directory, frozen_features
 from pipeline.training.executors import device_for, devices, run_jobs, slots
@@ -92,6 +92,6 @@ def fingerprint(config: ModelConfig, seed: int, competition: Competition, device
     """Digest of everything that determines the weights: section, seed, data, folds, code, libraries, device."""
     section = config.model_dump_json(exclude=LATER)
     code = closure_digest("pipeline.training.fold", module_of(config.net))
-    versions = [f"{library} {version}" for library, version in library_versions().items()]
-    return digest(section, pretrained_digest(config), str(seed), competition.packed.digest,
+    versions = [f"{library} {version}" for library, version in library_versions(config.net).items()]
+    return digest(section, target_of(config.net), pretrained_digest(config), str(seed), competition.packed.digest,
                   competition.roster.fold_digest, code, *versions, device, precision)

@@ -60,7 +60,7 @@ def frozen_features(
 def frozen_directory(config: ModelConfig, packed: Packed, *, device: str, precision: str) -> Path:
     """Named after all that determines the features: weights, net, fit, images, code, libraries, kind of device."""
     section = config.model_dump_json(include={"net", "options", "canvas", "fit", "fill"})
-    versions = [f"{library} {version}" for library, version in library_versions().items()]
+    versions = [f"{library} {version}" for library, version in library_versions(config.net).items()]
     code = closure_digest("pipeline.training.bottleneck", module_of(config.net))
     return STORE / digest(section, pretrained_digest(config), packed.digest, code, *versions, device.split(":")[0],
                           precision)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from pipeline.artefacts import atomic
 
@@ -13,6 +14,16 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Writes tensors, numbers, strings and containers of them, atomically."""
     with atomic(path) as temporary:
         torch.save(state, temporary)
+
+
+def fill(net: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Copies tensors into the state of the same names and shapes, in place; raises KeyError for one that is missing.
+
+    Unlike `load_state_dict`, which torchvision's MNASNet refuses for a plain dict.
+    """
+    with torch.no_grad():
+        for name, value in net.state_dict().items():
+            value.copy_(tensors[name])
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:

@@ -40,8 +40,8 @@ class Images:
 
     packed: Packed
     config: ModelConfig
-    matrices: np.ndarray = field(default_factory=lambda: IDENTITY)     # (V, 3, 3) views, canvas to canvas
-    side: np.ndarray | None = None                                     # (N, F) hand-made features of all rows of the store
+    matrices: np.ndarray = field(default_factory=lambda: IDENTITY)      # (V, 3, 3) views, canvas to canvas
+    side: np.ndarray | None = None      # (N, F) hand-made features of all rows of the store
 
     @property
     def n_views(self) -> int:

@@ -89,7 +89,7 @@ def _prepared(job: FoldJob, parent: int) -> tuple[_Setting, Net]:
     meta = WeightsMeta(
         model=job.model, config=config, classes=tuple(job.classes), channels=packed.channels, mean=mean, std=std,
         cell=job.cell, fold_digest=job.fold_digest, precision=job.precision, kept=config.weights,
-        versions=library_versions(),
+        versions=library_versions(config.net),
     )
     counts = np.bincount(labels[learned], minlength=len(job.classes))
     loss_of = make_loss(config.loss, class_counts=counts, device=torch.device(job.device))

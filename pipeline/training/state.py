@@ -10,7 +10,7 @@ import torch
 
 from pipeline.config.model import ModelConfig
 from pipeline.nets.net import Net
-from pipeline.training.checkpoint import read_checkpoint, write_checkpoint
+from pipeline.training.checkpoint import fill, read_checkpoint, write_checkpoint
 from pipeline.training.ema import make_averager
 from pipeline.training.optimiser import make_optimiser
 
@@ -66,7 +66,7 @@ def kept_net(state: FoldState) -> Net:
     """The network that is saved: the measured one, with the best epoch's weights where those are kept."""
     net = state.measured
     if state.best is not None:
-        net.load_state_dict(state.best)
+        fill(net, state.best)
     return net
 
 
@@ -85,9 +85,9 @@ def restore(path: Path, state: FoldState) -> None:
     saved = read_checkpoint(path)
     if saved is None:
         return
-    state.net.load_state_dict(saved["net"])
+    fill(state.net, saved["net"])
     if state.averaged:
-        state.averaged.load_state_dict(saved["averaged"])
+        fill(state.averaged, saved["averaged"])
     state.optimiser.load_state_dict(saved["optimiser"])
     for name in SAVED_AS_IS:
         setattr(state, name, saved[name])

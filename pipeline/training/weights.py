@@ -16,6 +16,7 @@ from pipeline.config.model import LATER, HeadConfig, ModelConfig
 from pipeline.errors import UserError, listed
 from pipeline.nets.heads import head_net
 from pipeline.nets.net import Net
+from pipeline.training.checkpoint import fill
 from pipeline.training.network import trunk_net
 
 
@@ -63,13 +64,14 @@ def load_weights(path: Path) -> tuple[Net, WeightsMeta]:
     meta = _parsed(path, text)
     net = _empty_net(meta, tensors)
     _check_tensors(path, tensors, net.state_dict())
-    net.load_state_dict(tensors)
+    fill(net, tensors)
     return net.to(memory_format=torch.channels_last).eval(), meta  # type: ignore[call-overload]
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that decide the numbers."""
-    return {name: version(name) for name in ("torch", "numpy", "opencv-python-headless")}
+def library_versions(net: str) -> dict[str, str]:
+    """Versions of the libraries that decide the numbers of a net, among them the zoo that it comes from."""
+    prefix, colon, _ = net.partition(":")
+    return {name: version(name) for name in ("torch", "numpy", "opencv-python-headless", *([prefix] if colon else []))}
 
 
 def _empty_net(meta: WeightsMeta, tensors: dict[str, torch.Tensor]) -> Net:
