@@ -14,8 +14,7 @@ from ruamel.yaml import YAML
 from pipeline.closure import ROOT
 
 KEPT = ("pipeline", ".dvc/config", ".dvc/plots", ".dvcignore", ".gitignore", "dvc.yaml", "presets", "data/digits",
-        "pretrained",
-        "pyproject.toml")
+        "pretrained", "pyproject.toml")
 
 
 @dataclass(frozen=True)

@@ -74,4 +74,5 @@ def _fit(job: StackJob) -> tuple[np.ndarray, np.ndarray]:
     test = np.load(f"{job.features}.test.npy").astype(np.float32)
     scorer = load(job.config.kind)(train[job.cell.fit_rows].astype(np.float32), job.fit_labels,
                                    n_classes=job.n_classes, config=job.config, seed=job.seed)
-    return scorer(train[job.cell.held_rows].astype(np.float32)), scorer(test)
+    unseen = scorer(test) if len(test) else np.zeros((0, job.n_classes), np.float32)      # no library takes no rows
+    return scorer(train[job.cell.held_rows].astype(np.float32)), unseen
