@@ -32,11 +32,9 @@ def pictures(n: int, channels: int, side: int, *, scale: float = 1.0) -> torch.T
     return torch.from_numpy(values * np.float32(scale)).permute(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize("name", CHANGES)
-@pytest.mark.parametrize("channels", [1, 2, 3, 6])
+@pytest.mark.parametrize(("name", "channels"), [
+    (name, channels) for name in CHANGES for channels in (1, 2, 3, 6) if name != "colour" or channels % 3 == 0])
 def test_a_change_keeps_strides_and_leaves_its_input(name: str, channels: int) -> None:
-    if name == "colour" and channels % 3:
-        pytest.skip("colour is for RGB")
     images = pictures(8, channels, 12, scale=255)
     before, state = images.clone(), torch.get_rng_state()
     changed = CHANGES[name](images, generator())

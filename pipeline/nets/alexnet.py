@@ -16,6 +16,7 @@ He's there, SGD at a learning rate of 0.05 does not learn (digits at 32 px, dens
 
 from torch import nn
 
+from pipeline.nets.init import he_init
 from pipeline.nets.net import Count, Net, Share, require_canvas
 
 AFTER_STEM = ((192, 5), (384, 3), (256, 3), (256, 3))                 # channels, side of the kernel
@@ -59,9 +60,5 @@ def alexnet(
         nn.Linear(inner * side * side, dense), nn.ReLU(), nn.Dropout(dropout),
         nn.Linear(dense, dense), nn.ReLU(),                                   # (B, dense)
     )
-    for module in trunk.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    he_init(trunk)
     return Net(trunk, nn.Linear(dense, n_classes), dropout=dropout)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
+from pipeline.nets.init import he_init
 from pipeline.nets.net import Count, Net, Share
 from pipeline.nets.pooling import Pool, global_pool
 
@@ -45,10 +46,9 @@ def cifar_resnet(
         layers.append(PlainShortcutBlock(inner, outer, skip=stochastic_depth * (index + 1) / (3 * depth)))
         inner = outer
     trunk = nn.Sequential(*layers, global_pool(pool))                         # (B, 4 width)
+    he_init(trunk, mode="fan_out")
     for module in trunk.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, PlainShortcutBlock):
+        if isinstance(module, PlainShortcutBlock):
             nn.init.zeros_(module.norm2.weight)
     return Net(trunk, nn.Linear(inner, n_classes), dropout=dropout)
 

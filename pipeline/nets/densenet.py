@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.nets.init import he_init
 from pipeline.nets.net import Count, Counts, Net, Share, require_canvas
 from pipeline.nets.pooling import Pool, global_pool
 
@@ -71,9 +72,7 @@ def densenet(
         layers += [DenseLayer(width + i * growth, growth) for i in range(depth)]
         width += depth * growth
     trunk = nn.Sequential(*layers, nn.BatchNorm2d(width), nn.ReLU(), global_pool(pool))       # (B, width)
-    for module in trunk.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    he_init(trunk)
     return Net(trunk, nn.Linear(width, n_classes), dropout=dropout)
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
+from pipeline.nets.init import he_init
 from pipeline.nets.net import Count, Net, Share
 from pipeline.nets.pooling import Pool, global_pool
 
@@ -98,11 +99,7 @@ def efficientnet(
         inner = outer
     features = _scaled(row.features, row, width)
     trunk = nn.Sequential(*layers, *_convolution(inner, features, 1), global_pool(pool))      # (B, features)
-    for module in trunk.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    he_init(trunk)
     return Net(trunk, nn.Linear(features, n_classes), dropout=dropout)
 
 

@@ -21,6 +21,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from pipeline.nets.init import he_init
 from pipeline.nets.net import Count, Net, Share, require_canvas
 from pipeline.nets.pooling import Pool, global_pool
 
@@ -88,9 +89,7 @@ def inception(
     stem = variant.small_stem(1 if canvas < 64 else 2) if small else variant.stem
     body, features = assemble(stem + variant.blocks, channels, width=width)
     trunk = nn.Sequential(body, global_pool(pool))                            # (B, features)
-    for module in trunk.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    he_init(trunk)
     return Net(trunk, nn.Linear(features, n_classes), dropout=dropout)
 
 

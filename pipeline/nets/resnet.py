@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
+from pipeline.nets.init import he_init
 from pipeline.nets.net import Count, Net, Share
 from pipeline.nets.pooling import Pool, global_pool
 
@@ -69,10 +70,9 @@ def resnet(
             layers.append(block(inner, outer, stride=2 if first and stage else 1, skip=skip))
             inner = outer
     trunk = nn.Sequential(*layers, global_pool(pool))                         # (B, inner)
+    he_init(trunk, mode="fan_out")
     for module in trunk.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, BasicBlock | Bottleneck):
+        if isinstance(module, BasicBlock | Bottleneck):
             nn.init.zeros_(module.last_norm.weight)
     return Net(trunk, nn.Linear(inner, n_classes), dropout=dropout)
 

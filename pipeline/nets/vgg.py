@@ -14,6 +14,7 @@ convolutions, for images of 32 to 96 px. He initialisation of convolutions, torc
 
 from torch import nn
 
+from pipeline.nets.init import he_init
 from pipeline.nets.net import Count, Net, Share, require_canvas
 from pipeline.nets.pooling import Pool, global_pool
 
@@ -66,9 +67,5 @@ def vgg(
         nn.Linear(inner * side * side, dense), nn.ReLU(), nn.Dropout(dropout),
         nn.Linear(dense, dense), nn.ReLU(),                                   # (B, dense)
     )
-    for module in trunk.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    he_init(trunk)
     return Net(trunk, nn.Linear(dense, n_classes), dropout=dropout)
