@@ -30,7 +30,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Packed:
 @pytest.fixture
 def meta(digits: Packed) -> WeightsMeta:
     return WeightsMeta("tiny", model_config(net="resnet18", options={"width": 4}), tuple(digits.classes), 1, (0.3,),
-                       (0.4,), 2, "digest", "fp32", "ema", library_versions("resnet18"))
+                       (0.4,), 2, "digest", "data", "fp32", "ema", library_versions("resnet18"))
 
 
 @pytest.fixture

@@ -177,8 +177,8 @@ def saved_fold(path: Path, config: ModelConfig, *, channels: int = 1) -> Net:
     net = build(config.net, options=config.options, n_classes=9, channels=channels, canvas=config.canvas).train()
     net(torch.randn(8, channels, config.canvas, config.canvas))
     mean, std = (0.1, 0.2, 0.6)[:channels], (0.4, 0.5, 0.6)[:channels]
-    save_weights(path, net, WeightsMeta("other", config, tuple("abcdefghi"), channels, mean, std, 0, "digest", "fp32",
-                                        "ema", library_versions("resnet18")))
+    save_weights(path, net, WeightsMeta("other", config, tuple("abcdefghi"), channels, mean, std, 0, "digest", "data",
+                                        "fp32", "ema", library_versions("resnet18")))
     return net.eval()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipeline.stages import check, collect, ensemble, folds, predict, prepare, s
 from pipeline.stages.competition import Competition, load_competition
 from pipeline.training import bottleneck
 from pipeline.training.feed import Features
+from pipeline.training.weights import load_weights, save_weights
 
 LENET = {"net": "lenet5", "epochs": 6}
 MODELS: dict[str, dict[str, Any]] = {
@@ -151,7 +153,8 @@ def test_the_leaderboard_shows_the_spread_of_seeds(built, capsys):
 
 def test_heads_on_a_frozen_backbone_run_it_once(built, tree, monkeypatch):
     """The backbone was trained on these digits, so scores say nothing here; the counts do."""
-    shutil.copyfile("models/one/fold0.safetensors", "pretrained/lenet.safetensors")
+    net, meta = load_weights(Path("models/one/fold0.safetensors"))
+    save_weights(Path("pretrained/lenet.safetensors"), net, replace(meta, data_digest="another store"))
     write(tree, MODELS | HEADS)
     check.run()
     calls: list[int] = []
@@ -180,6 +183,20 @@ def test_heads_on_a_frozen_backbone_run_it_once(built, tree, monkeypatch):
     train.prune_scratch()
     assert not list((SCRATCH / "frozen.features").glob("*/*.npy"))
     assert len(list((SCRATCH / "handmade.features").glob("*/features.npy"))) == 1
+
+
+def test_a_backbone_that_learnt_these_labels_is_refused(built, tree):
+    """Its features would know the rows that they are scored on."""
+    shutil.copyfile("models/one/fold0.safetensors", "pretrained/own.safetensors")
+    write(tree, MODELS | {"leak": {**LENET, "pretrained": "pretrained/own.safetensors"}})
+    try:
+        check.run()
+        with pytest.raises(UserError, match=r"pretrained/own\.safetensors: it was trained on the labels of these very "
+                                            r"images, .* fix: weights that were trained on other images"):
+            train.run("leak")
+    finally:
+        write(tree, MODELS)
+    assert not Path("models/leak").exists()
 
 
 def test_a_head_is_standardised_by_its_training_rows_alone():

@@ -24,6 +24,7 @@ from pipeline.training.precision import resolve_precision
 from pipeline.training.progress import watch
 from pipeline.training.provenance import pretrained_digest
 from pipeline.training.side import side_directory, side_file
+from pipeline.training.transfer import require_other_data
 from pipeline.training.weights import library_versions
 
 
@@ -32,6 +33,7 @@ def run(name: str) -> None:
     raw = read_params(PARAMS)
     config = parse_model(name, raw["models"] or {}, raw["defaults"])
     competition = load_competition()
+    require_other_data(config, data_digest=competition.packed.digest)
     jobs = fold_jobs(name, config, raw["seed"], competition)
     if any(not (job.scratch / "done.json").exists() for job in jobs):
         jobs = _with_features(jobs, config)

@@ -76,7 +76,7 @@ def _embed(what: Backbone, rows: np.ndarray) -> np.ndarray:
     mean, std = normalisation
     meta = WeightsMeta(
         model="", config=what.config, classes=tuple(packed.classes), channels=packed.channels, mean=mean, std=std,
-        cell=0, fold_digest="", precision=what.precision, kept="", versions={},
+        cell=0, fold_digest="", data_digest="", precision=what.precision, kept="", versions={},
     )
     net = net.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     feed = Images(packed, what.config, what.matrix[None])

@@ -88,8 +88,8 @@ def _prepared(job: FoldJob, parent: int) -> tuple[_Setting, Net]:
     net, mean, std = _fresh_net(job, feed, learned)
     meta = WeightsMeta(
         model=job.model, config=config, classes=tuple(job.classes), channels=packed.channels, mean=mean, std=std,
-        cell=job.cell, fold_digest=job.fold_digest, precision=job.precision, kept=config.weights,
-        versions=library_versions(config.net),
+        cell=job.cell, fold_digest=job.fold_digest, data_digest=packed.digest, precision=job.precision,
+        kept=config.weights, versions=library_versions(config.net),
     )
     counts = np.bincount(labels[learned], minlength=len(job.classes))
     loss_of = make_loss(config.loss, class_counts=counts, device=torch.device(job.device))
@@ -97,21 +97,20 @@ def _prepared(job: FoldJob, parent: int) -> tuple[_Setting, Net]:
     return _Setting(job, feed, labels, learned, watched, loss_of, meta, parent), net
 
 
-def _feed(job: FoldJob, packed: Packed) -> Feed:
+def _feed(job: FoldJob, packed: Packed) -> Images | Features:
     if job.features is not None:
         features = np.load(job.features, mmap_mode="r")                                                     # (N, D)
         return Features(features, (features,))
     return Images(packed, job.config, side=None if job.side is None else np.load(job.side, mmap_mode="r"))
 
 
-def _fresh_net(job: FoldJob, feed: Feed, learned: np.ndarray) -> tuple[Net, Numbers, Numbers]:
+def _fresh_net(job: FoldJob, feed: Images | Features, learned: np.ndarray) -> tuple[Net, Numbers, Numbers]:
     """The network with its first weights, on the CPU, and what its images are normalised by: mean and deviation."""
     config, n_classes = job.config, len(job.classes)
     torch.manual_seed(derive(job.seed, *job.purpose, "init"))
     if isinstance(feed, Features):
         head = head_net(config.head or HeadConfig(), n_features=feed.plain.shape[1], n_classes=n_classes)
         return head, (0.0,), (1.0,)
-    assert isinstance(feed, Images)
     channels = feed.packed.channels
     n_side = 0 if feed.side is None else feed.side.shape[1]
     net = trunk_net(config, n_classes=n_classes, channels=channels, n_side=n_side)

@@ -24,7 +24,6 @@ def make_preparation(
 
     All its random numbers come from `rng`, in the order of the batches. `mean` and `std` are `(C, 1, 1)`.
     """
-
     colour = config.colour
     recolour = None if colour is None else lambda images: vary_colour(images, config=colour, rng=rng)
 

@@ -72,6 +72,20 @@ def check_pretrained(net: Net, config: ModelConfig, *, channels: int) -> None:
     _fitted(_source(net, config, device="meta").tensors, net.trunk, config=config, channels=channels)
 
 
+def require_other_data(config: ModelConfig, *, data_digest: str) -> None:
+    """Raises UserError where the pretrained file learnt the labels of the store with this digest.
+
+    Its features would know the rows that they are scored on. Only files of this pipeline say what they learnt from.
+    """
+    path = Path(str(config.pretrained))
+    if not isinstance(config.pretrained, str) or path.suffix != ".safetensors":
+        return
+    _, text = _read(path, device="meta")
+    if text is not None and json.loads(text).get("data_digest") == data_digest:
+        raise _refusal(path, "it was trained on the labels of these very images, so no out-of-fold score would be "
+                             "honest; fix: weights that were trained on other images")
+
+
 def freeze_until(net: Net, layer: str) -> None:
     """Layers of the trunk, in order of registration, up to and including `layer` learn no more, in place.
 

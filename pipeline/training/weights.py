@@ -32,6 +32,7 @@ class WeightsMeta:
     std: tuple[float, ...]
     cell: int                    # repeat * k + fold: which rows it never saw
     fold_digest: str
+    data_digest: str             # of the store whose labels it learnt
     precision: str               # "fp32" or "bf16": what it was trained in
     kept: str                    # "ema", "last" or "best"
     versions: dict[str, str]
