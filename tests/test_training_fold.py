@@ -89,6 +89,27 @@ def test_a_killed_fold_ends_with_the_bytes_of_an_unbroken_one(
     assert trained(job) == unbroken
 
 
+def test_a_killed_fold_with_every_random_change_ends_with_the_same_bytes(packed: Path, tmp_path: Path) -> None:
+    """Mixing, erasing, sampling and dropout draw from generators of their epoch; whitening is fitted again."""
+    changes = {"erase": {}, "mix": {"mixup": 0.3, "cutmix": 1.0}, "sampling": "balanced", "whiten": "zca",
+               "options": {"dropout": 0.2}, "loss": {"name": "weston_watkins", "smoothing": 0.1}}
+    expected = trained(fold_job(packed, tmp_path / "unbroken", **changes))
+    job = fold_job(packed, tmp_path / "scratch", **changes)
+    (tmp_path / "job.pickle").write_bytes(pickle.dumps(job))
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "job.pickle"), "step", "8"]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert trained(job) == expected
+
+
+def test_replicas_differ_and_the_first_does_not_depend_on_their_number(
+    packed: Path, unbroken: tuple[bytes, bytes], tmp_path: Path
+) -> None:
+    job = fold_job(packed, tmp_path / "first", **STOPPING, seeds=3)
+    assert trained(job)[0] == unbroken[0]
+    assert trained(replace(job, replica=1, scratch=tmp_path / "second"))[0] != unbroken[0]
+
+
 def test_the_same_job_gives_the_same_bytes(packed: Path, unbroken: tuple[bytes, bytes], tmp_path: Path) -> None:
     assert trained(fold_job(packed, tmp_path, **STOPPING)) == unbroken
 
@@ -143,7 +164,9 @@ def test_held_labels_and_images_touch_neither_weights_nor_stopping(packed: Path,
     spied = replace(job, packed=other, scratch=tmp_path / "b")
     blind = replace(job, held_rows=np.arange(300, 310), scratch=tmp_path / "c")
     files = [train_fold(j) / "fold.safetensors" for j in (job, spied, blind)]
-    assert files[0].read_bytes() == files[1].read_bytes() == files[2].read_bytes()
+    assert files[0].read_bytes() == files[2].read_bytes()
+    known, told = (load_file(file) for file in files[:2])               # the meta names the store, so bytes differ
+    assert all(torch.equal(known[name], told[name]) for name in known)
     curves = [pd.read_csv(tmp_path / name / "curves.csv") for name in ("a", "b")]
     assert curves[0]["holdout_loss"].equals(curves[1]["holdout_loss"])
     assert not curves[0]["valid_loss"].equals(curves[1]["valid_loss"])
