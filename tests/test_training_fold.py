@@ -230,7 +230,7 @@ def test_a_worker_ends_with_its_parent_and_leaves_a_fold_that_resumes(packed: Pa
         assert json.loads((job.scratch / "progress.json").read_text())["state"] == "training"
 
 
-def _wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def _wait_for(condition: Callable[[], bool], seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
