@@ -1,6 +1,7 @@
 """Jobs side by side in worker processes: one thread per process on a CPU, one process per GPU."""
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -23,9 +24,11 @@ def run_jobs(function: Callable[[Job], Result], jobs: Sequence[Job], *, slots: i
     # joblib runs n_jobs=1 in the calling process: two workers with one dispatched job are one slot
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
         parallel = joblib.Parallel(n_jobs=max(2, slots), pre_dispatch=slots, batch_size=1, max_nbytes=None)
+    here = os.getcwd()
     try:
-        here = os.getcwd()
-        return list(parallel(joblib.delayed(_single_threaded)(function, job, here) for job in jobs))
+        with warnings.catch_warnings():     # loky replaces a worker whose memory has grown, and warns
+            warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
+            return list(parallel(joblib.delayed(_single_threaded)(function, job, here) for job in jobs))
     except BrokenProcessPool as error:
         raise UserError(f"a worker process was killed ({str(error).splitlines()[0].rstrip('.')}), perhaps for want of "
                         f"memory; finished epochs are kept; fix: run again, with PIPELINE_SLOTS={max(1, slots - 1)} "
