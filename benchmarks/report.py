@@ -51,7 +51,8 @@ def summary(seconds: list[float]) -> dict[str, float]:
 
 def _commit() -> str:
     command = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+    here = Path(__file__).parent            # a benchmark may have gone to a directory of its own
+    return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def _cpu() -> str:
