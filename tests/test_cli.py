@@ -1,5 +1,6 @@
 """The command line: a user's mistake is one clear line, exit code 2, and nothing half-written."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,18 @@ def test_bad_data(project, capsys, monkeypatch, name):
     assert all(line.startswith("error: ") for line in lines)
     assert not Path("data/packed").exists()
     assert not list(Path("data").glob(".packed*"))
+
+
+def test_nets_lists_costs_and_says_why_a_net_does_not_take_a_canvas(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["pipeline", "nets", "--canvas", "16", "--channels", "3", "--json"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert not caught.value.code
+    rows = {row["net"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["logistic_regression"]["parameters"] == 3 * 16 * 16 * 10 + 10
+    assert rows["logistic_regression"]["flops"] == 2 * 3 * 16 * 16 * 10
+    assert rows["resnet18"]["options"] == ["width", "dropout", "stem", "pool", "stochastic_depth"]
+    assert rows["vgg19"]["refused"] == "net 'vgg19': canvas 16 is too small; fix: canvas: 32 or more"
 
 
 def test_empty_class(project, capsys, monkeypatch):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from ruamel.yaml import YAML
 from safetensors import safe_open
 
@@ -183,6 +184,22 @@ def test_heads_on_a_frozen_backbone_run_it_once(built, tree, monkeypatch):
     train.prune_scratch()
     assert not list((SCRATCH / "frozen.features").glob("*/*.npy"))
     assert len(list((SCRATCH / "handmade.features").glob("*/features.npy"))) == 1
+
+
+def test_layers_frozen_in_part_keep_their_weights(built, tree):
+    net, meta = load_weights(Path("models/one/fold0.safetensors"))
+    save_weights(Path("pretrained/part.safetensors"), net, replace(meta, data_digest="another store"))
+    part = {**LENET, "epochs": 1, "pretrained": "pretrained/part.safetensors", "freeze": "until:0"}
+    write(tree, MODELS | {"part": part})
+    try:
+        check.run()
+        train.run("part")
+    finally:
+        write(tree, MODELS)
+    for fold in range(3):
+        tuned = load_weights(Path(f"models/part/fold{fold}.safetensors"))[0].state_dict()
+        same = {name for name, tensor in net.state_dict().items() if torch.equal(tensor, tuned[name])}
+        assert same == {"trunk.0.weight", "trunk.0.bias"}
 
 
 def test_a_backbone_that_learnt_these_labels_is_refused(built, tree):

@@ -10,11 +10,7 @@ Source: Tan and Le 2021, "EfficientNetV2", sections 3.2 and 3.3 and table 4; squ
 section 3); He initialisation (2015, "Delving deep"); stochastic depth with linear decay (Huang et al. 2016, section 3).
 efficientnet_v2_s is torchvision's where its stem has stride 2; the other rows are ours.
 
-Chosen over ConvNeXt by measurement, on one thread of an EPYC with avx512_bf16 and no AMX (torch 2.14.1). At 64 px RGB
-(bf16, channels_last, batch 64, forward and backward, median of 5 interleaved, per second of processor time)
-efficientnet_atto takes 256 images/s and efficientnet_pico 109; a ConvNeXt-Atto (3.4M parameters, patches of 2 px) 57,
-and 64 with batch norm for layer norm. After 5 epochs of 1,200 digits at 32 px, one seed each, the log loss on the other
-597 is 0.075 with SGD (0.05) and 0.057 with AdamW (0.002), and ConvNeXt's 0.304 and 0.109.
+Chosen over ConvNeXt because 7x7 depthwise convolutions are slow on a CPU; `benchmarks/zoo.py` measures these.
 """
 
 import math

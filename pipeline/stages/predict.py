@@ -139,6 +139,7 @@ def _predict(job: PredictJob) -> tuple[np.ndarray, np.ndarray]:
 
 def _feed(job: PredictJob, packed: Packed) -> Feed:
     if job.frozen:
-        plain, *views = (np.load(path, mmap_mode="r") for path in job.frozen)
+        opened = {path: np.load(path, mmap_mode="r") for path in job.frozen}    # the first view may be the plain image
+        plain, *views = (opened[path] for path in job.frozen)
         return Features(plain, views)
     return Images(packed, job.config, job.matrices, None if job.side is None else np.load(job.side, mmap_mode="r"))

@@ -93,7 +93,7 @@ class Features:
 
     @property
     def starts_plain(self) -> bool:
-        """As the views of images do."""
+        """Whether the first view is the very array of the plain features."""
         return self.views[0] is self.plain
 
     def drawn(self, rows: np.ndarray, rng: np.random.Generator, *, batch: int, buffers: int) -> Iterator[Inputs]:
