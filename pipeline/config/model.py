@@ -86,17 +86,28 @@ class OptimiserConfig(Section):
 class ScheduleConfig(Section):
     """Learning rate as a factor of `optimiser.lr` over the steps of the run."""
 
-    name: Literal["cosine", "step", "constant"] = "cosine"
-    warmup: Share = 0.1                             # share of all steps, linear from zero
+    name: Literal["cosine", "step", "constant", "one_cycle", "plateau"] = "cosine"
+    warmup: Share = 0.1                             # share of all steps, linear from zero; one_cycle: the rise
     steps: tuple[Share, ...] = (0.7, 0.9)           # step: shares of all steps after which the rate falls ...
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1   # ... by this factor
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1   # ... by this factor; plateau: too
+    patience: int = Field(5, ge=1)                  # plateau: epochs without progress before it falls
+    cycles: int = Field(1, ge=1, le=100)            # cosine: falls this often, from the top each time
+    floor: Share = 0.0                              # cosine, one_cycle: what the factor falls to
 
 
 class EarlyStoppingConfig(Section):
     """Watches rows held out of the training fold, never the fold that is predicted."""
 
-    patience: int = Field(10, ge=1)                 # epochs without a better holdout log loss
+    patience: int = Field(10, ge=1)                 # epochs without progress in the holdout log loss
+    min_delta: float = Field(0.0, ge=0)             # nats: a loss that is lower by more than this is progress
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+
+
+class PseudoConfig(Section):
+    """Learning from test images with teachers' soft predictions as targets; fold k's teachers never saw fold k."""
+
+    teacher: Literal["all"] | tuple[str, ...] = "all"   # keys under models:
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.33    # of each batch (Deep Sea, NDSB 2015: a third)
 
 
 class TtaConfig(Section):
@@ -147,15 +158,20 @@ class ModelConfig(Section):
     loss: LossConfig = LossConfig()
     epochs: int = Field(30, ge=1)
     batch: int = Field(128, ge=1)
+    accumulate: int = Field(1, ge=1)                # batches whose gradients are averaged into one step
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     ema: Annotated[float, Field(gt=0, lt=1)] | None = 0.99    # per step; warmed up as min(ema, (1 + t) / (10 + t))
-    weights: Literal["ema", "last", "best"] = "ema"
+    swa: int | None = Field(None, ge=1)             # epochs, the last ones, whose final weights are averaged evenly
+    weights: Literal["ema", "swa", "last", "best"] = "ema"
+    snapshots: int = Field(1, ge=1)                 # networks kept, from the ends of the last cycles, and averaged
     early_stopping: EarlyStoppingConfig | None = None
     validate_every: int = Field(5, ge=1)            # epochs between looks at the fold's own rows: for the curves only
     tta: TtaConfig = TtaConfig()
     calibrate: Literal["auto", "none", "temperature"] = "auto"     # auto: a temperature for hinge losses only
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False                           # by torch.compile, which needs a C++ compiler
+    pseudo: PseudoConfig | None = None              # only under students:
 
     @property
     def calibrated(self) -> bool:
@@ -174,6 +190,15 @@ class ModelConfig(Section):
             raise ValueError("weights: ema needs ema: a decay such as 0.99 (or say weights: last)")
         if self.weights == "best" and self.early_stopping is None:
             raise ValueError("weights: best needs early_stopping: the rows that best is measured on")
+        if self.weights == "swa" and self.swa is None:
+            raise ValueError("weights: swa needs swa: a number of epochs such as 5 (or say weights: last)")
+        if self.snapshots > 1 and (self.schedule.name != "cosine" or self.schedule.cycles < self.snapshots):
+            raise ValueError(f"snapshots: {self.snapshots} needs schedule: {{name: cosine, cycles: n}} with n of at "
+                             f"least {self.snapshots}")
+        if self.snapshots > 1 and (self.early_stopping or self.weights == "swa"):
+            raise ValueError("snapshots does not go together with early_stopping and weights: swa")
+        if self.schedule.cycles > self.epochs:
+            raise ValueError(f"schedule.cycles: {self.schedule.cycles} is more than the {self.epochs} epochs")
         if self.freeze is not None and not re.fullmatch(r"all|until:.+", self.freeze):
             raise ValueError(f"freeze: '{self.freeze}' is neither all nor until:<layer> nor null")
         if self.freeze is not None and not self.pretrained:

@@ -27,6 +27,7 @@ class FoldJob:
     precision: str              # "fp32" or "bf16", already resolved
     replica: int = 0            # of `seeds`
     side: Path | None = None    # hand-made features of all rows of the store (N, F), where the section names some
+    pseudo: Path | None = None  # teachers' probabilities of all test rows (T, C) float32, where `pseudo` is on
     features: Path | None = None  # of the frozen network, of all rows of the store (N, D), with `freeze: all`
 
     @property
