@@ -37,14 +37,14 @@ import torch
 torch.set_num_threads(1)
 from pipeline.training import epoch, fold
 job = pickle.loads(open(sys.argv[1], "rb").read())
-places = {"step": (epoch, "set_learning_rate"), "save": (fold, "save_state"), "done": (fold, "write_json")}
+places = {"step": (epoch, "set_rates"), "save": (fold, "save_state"), "done": (fold, "write_json")}
 module, name = places[sys.argv[2]]
 calls, original = [0], getattr(module, name)
-def counted(*arguments):
+def counted(*arguments, **options):
     calls[0] += 1
     if calls[0] == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-    return original(*arguments)
+    return original(*arguments, **options)
 setattr(module, name, counted)
 fold.train_fold(job)
 """
@@ -144,7 +144,7 @@ def test_training_learns_and_the_files_say_what_happened(packed: Path, tmp_path:
     assert curves["epoch"].tolist() == list(range(1, 21))
     assert curves.loc[curves["valid_loss"].notna(), "epoch"].tolist() == [8, 16, 20]
     assert curves["holdout_loss"].isna().all()
-    last_steps = [factor(5 * epoch - 1, 100, job.config.schedule) for epoch in range(1, 21)]
+    last_steps = [factor(5 * epoch - 1, job.config.schedule, steps=5, epochs=20) for epoch in range(1, 21)]
     assert curves["lr"].to_numpy() == pytest.approx(0.05 * np.array(last_steps), rel=1e-12)
     assert curves["valid_accuracy"].iloc[-1] >= 0.85
     assert pd.read_csv(tmp_path / "timing.csv").columns.tolist() == ["epoch", "seconds", "images_per_second"]

@@ -21,13 +21,14 @@ from pipeline.training import feed as feed_module
 from pipeline.training.batches import epoch_shape, prefetch, to_tensors, training_batches
 from pipeline.training.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.training.curves import CURVES, write_table
-from pipeline.training.ema import make_averager
+from pipeline.training.averages import ema_share, make_mover, refresh_norms, swa_share
 from pipeline.training.feed import Images
 from pipeline.training.holdout import split_holdout
 from pipeline.training.normalise import mean_and_std
 from pipeline.training.optimiser import make_optimiser
 from pipeline.training.precision import autocast, resolve_precision
-from pipeline.training.schedule import factor
+from pipeline.training.schedule import cycle_ends, factor, momentum_factor
+from pipeline.training.targets import make_targets
 
 
 @pytest.fixture(scope="module")
@@ -37,23 +38,68 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Packed:
 
 def test_warmup_rises_linearly_to_one() -> None:
     config = ScheduleConfig(name="cosine", warmup=0.1)
-    assert [factor(step, 100, config) for step in (0, 4, 9, 10)] == pytest.approx([1 / 11, 5 / 11, 10 / 11, 1.0])
+    assert [factor(step, config, steps=5, epochs=20) for step in (0, 4, 9, 10)] == pytest.approx([1 / 11, 5 / 11, 10 / 11, 1.0])
 
 
 def test_cosine_is_a_half_at_the_middle_and_nearly_zero_at_the_last_step() -> None:
     config = ScheduleConfig(name="cosine", warmup=0.0)
-    assert factor(0, 1000, config) == 1.0
-    assert factor(500, 1000, config) == pytest.approx(0.5)
-    assert factor(999, 1000, config) == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.999)))
+    assert factor(0, config, steps=10, epochs=100) == 1.0
+    assert factor(500, config, steps=10, epochs=100) == pytest.approx(0.5)
+    assert factor(999, config, steps=10, epochs=100) == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.999)))
 
 
 def test_step_schedule_falls_at_its_shares() -> None:
     config = ScheduleConfig(name="step", warmup=0.0, steps=(0.5, 0.9), factor=0.1)
-    assert [factor(step, 10, config) for step in (0, 4, 5, 8, 9)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    assert [factor(step, config, steps=1, epochs=10) for step in (0, 4, 5, 8, 9)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
 def test_constant_schedule_stays() -> None:
-    assert {factor(step, 50, ScheduleConfig(name="constant", warmup=0.0)) for step in range(50)} == {1.0}
+    config = ScheduleConfig(name="constant", warmup=0.0)
+    assert {factor(step, config, steps=5, epochs=10) for step in range(50)} == {1.0}
+
+
+def test_cosine_ends_at_its_floor() -> None:
+    config = ScheduleConfig(warmup=0.0, floor=0.1)
+    assert factor(50, config, steps=1, epochs=100) == pytest.approx(0.55)
+    assert factor(9999, config, steps=100, epochs=100) == pytest.approx(0.1, abs=1e-6)
+
+
+def test_cycles_end_with_an_epoch_and_start_from_the_top() -> None:
+    config = ScheduleConfig(warmup=0.1, cycles=3)
+    assert cycle_ends(config, epochs=10) == [3, 6, 10]
+    rates = [factor(step, config, steps=10, epochs=10) for step in range(100)]
+    assert [step for step in range(100) if rates[step] == 1.0] == [10, 30, 60]         # after the warm-up, then at once
+    assert rates[9] == pytest.approx(10 / 11)
+    for start, end in ((10, 30), (30, 60), (60, 100)):
+        assert rates[start:end] == pytest.approx([0.5 * (1 + math.cos(math.pi * i / (end - start)))
+                                                  for i in range(end - start)])
+
+
+def test_warmup_longer_than_the_first_cycle_still_ends_below_one() -> None:
+    config = ScheduleConfig(warmup=0.5, cycles=5)
+    rates = [factor(step, config, steps=4, epochs=5) for step in range(20)]
+    assert rates[:10] == pytest.approx([(i + 1) / 11 for i in range(10)])
+    assert all(0 < rate <= 1 for rate in rates)
+
+
+def test_one_cycle_is_torch_s() -> None:
+    config = ScheduleConfig(name="one_cycle", warmup=0.3)
+    parameter = nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([parameter], lr=1.0, momentum=0.9)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1.0, total_steps=1001, pct_start=0.3, div_factor=25,
+                                                 final_div_factor=1e9, cycle_momentum=False)
+    for step in range(1000):
+        assert factor(step, config, steps=100, epochs=10) == pytest.approx(theirs.get_last_lr()[0], abs=0.012), step
+        optimiser.step()
+        theirs.step()
+    momenta = [momentum_factor(step, config, steps=100, epochs=10) for step in (0, 300, 999)]
+    assert momenta == pytest.approx([1, 0.9, 1], abs=0.005)
+    assert momentum_factor(300, ScheduleConfig(), steps=100, epochs=10) == 1.0
+
+
+def test_plateau_falls_by_its_factor_for_every_drop() -> None:
+    config = ScheduleConfig(name="plateau", warmup=0.0, factor=0.5)
+    assert [factor(7, config, steps=5, epochs=10, drops=drops) for drops in (0, 1, 3)] == [1.0, 0.5, 0.125]
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
@@ -71,17 +117,48 @@ def test_average_follows_a_float64_loop() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     averaged = copy.deepcopy(net)
-    update = make_averager(averaged, net, decay=0.7)
+    move = make_mover(averaged, net)
     expected = {name: value.double() for name, value in net.state_dict().items()}
     for step in range(40):
         for tensor in net.state_dict().values():
             tensor.copy_(torch.randn_like(tensor) if tensor.is_floating_point() else tensor + 1)
-        update(step)
+        move(ema_share(step, decay=0.7))
         decay = min(0.7, (1 + step) / (10 + step))
         expected = {n: decay * expected[n] + (1 - decay) * v.double() if v.is_floating_point() else v.double()
                     for n, v in net.state_dict().items()}
     for name, value in averaged.state_dict().items():
         assert torch.allclose(value.double(), expected[name], atol=1e-6), name
+
+
+def test_even_average_is_the_mean_of_the_last_epochs() -> None:
+    net = nn.Linear(3, 2)
+    averaged, seen = copy.deepcopy(net), []
+    move = make_mover(averaged, net)
+    for epoch in range(1, 8):
+        with torch.no_grad():
+            net.weight.normal_()
+        seen.append(net.weight.detach().clone())
+        move(swa_share(epoch, epochs=7, last=3))
+        if epoch <= 5:
+            assert torch.equal(averaged.weight, net.weight)         # before those epochs, and with the first of them
+    assert torch.allclose(averaged.weight, torch.stack(seen[-3:]).mean(dim=0), atol=1e-6)
+    assert [swa_share(e, epochs=2, last=5) for e in (1, 2)] == [1.0, 0.5]
+
+
+def test_refreshed_norms_have_the_statistics_of_the_batches() -> None:
+    torch.manual_seed(0)
+    net = build("resnet18", options={"width": 8}, n_classes=3, channels=1, canvas=24)
+    batches = [(torch.randn(16, 1, 24, 24) + 2,) for _ in range(4)]
+    weights = {name: value.clone() for name, value in net.named_parameters()}
+    first = next(module for module in net.modules() if isinstance(module, nn.BatchNorm2d))
+    conv = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
+    refresh_norms(net, batches)
+    with torch.no_grad():
+        outputs = [conv(batch) for batch, in batches]                                                    # (B, W, H, W)
+    assert torch.allclose(first.running_mean, torch.stack([o.mean(dim=(0, 2, 3)) for o in outputs]).mean(0), atol=1e-5)
+    assert torch.allclose(first.running_var, torch.stack([o.var(dim=(0, 2, 3)) for o in outputs]).mean(0), atol=1e-4)
+    assert (first.momentum, net.training, first.training) == (0.1, False, False)
+    assert all(torch.equal(value, weights[name]) for name, value in net.named_parameters())
 
 
 def test_holdout_is_stratified_and_keeps_a_row_of_every_class() -> None:
@@ -103,16 +180,52 @@ def test_an_epoch_takes_every_row_once_with_its_label(digits: Packed) -> None:
     rows = np.arange(100, 196)
     config = model_config(batch=32, canvas=8, augment={})
     seen = [
-        (image.tobytes(), int(label))
-        for (images,), labels in training_batches(Images(digits, config), rows, labels=digits.labels[rows], batch=32,
-                                                  sampling="natural", rng=np.random.default_rng(0))
-        for image, label in zip(images, labels, strict=True)
+        (image.tobytes(), int(row))
+        for (images,), found in training_batches(
+            Images(digits, config), rows, labels=digits.labels[rows], shape=epoch_shape(len(rows), config),
+            sampling="natural", rng=np.random.default_rng(0))
+        for image, row in zip(images, found, strict=True)
     ]
-    assert sorted(seen) == sorted((digits.image(row).tobytes(), int(digits.labels[row])) for row in rows)
+    assert sorted(seen) == sorted((digits.image(row).tobytes(), int(row)) for row in rows)
 
 
 def test_a_partial_batch_is_dropped_unless_it_is_the_only_one() -> None:
-    assert [epoch_shape(n, 32) for n in (1, 31, 32, 63, 96)] == [(1, 1), (1, 31), (1, 32), (1, 32), (3, 32)]
+    shapes = [epoch_shape(n, model_config(batch=32)) for n in (1, 31, 32, 63, 96)]
+    assert [(s.steps, s.accumulate, s.labelled, s.unlabelled) for s in shapes] == [
+        (1, 1, 1, 0), (1, 1, 31, 0), (1, 1, 32, 0), (1, 1, 32, 0), (3, 1, 32, 0)]
+
+
+def test_a_step_accumulates_whole_batches_as_far_as_the_rows_go() -> None:
+    shapes = [epoch_shape(n, model_config(batch=32, accumulate=3)) for n in (40, 95, 96, 300)]
+    assert [(s.steps, s.accumulate, s.batches) for s in shapes] == [(1, 1, 1), (1, 2, 2), (1, 3, 3), (3, 3, 9)]
+
+
+def test_a_share_of_every_batch_is_test_rows_that_take_turns(digits: Packed) -> None:
+    config = model_config(batch=32, pseudo={"fraction": 0.25})
+    rows, unlabelled = np.arange(100, 196), np.arange(1000, 1010)
+    shape = epoch_shape(len(rows), config)
+    assert (shape.steps, shape.labelled, shape.unlabelled, shape.batch) == (4, 24, 8, 32)
+    found = [batch.copy() for _, batch in training_batches(
+        Images(digits, config), rows, labels=digits.labels[rows], shape=shape, sampling="natural",
+        rng=np.random.default_rng(0), unlabelled=unlabelled)]
+    assert sorted(np.concatenate([batch[:24] for batch in found])) == rows.tolist()
+    taken = np.concatenate([batch[24:] for batch in found])                                                    # (32,)
+    assert sorted(np.bincount(taken - 1000, minlength=10)) == [3] * 8 + [4] * 2
+
+
+@pytest.mark.parametrize(("batch", "fraction", "expected"), [(2, 0.01, (1, 1)), (2, 0.99, (1, 1)), (10, 0.33, (7, 3))])
+def test_every_batch_has_a_labelled_and_a_test_row(batch: int, fraction: float, expected: tuple[int, int]) -> None:
+    shape = epoch_shape(100, model_config(batch=batch, pseudo={"fraction": fraction}))
+    assert (shape.labelled, shape.unlabelled) == expected
+
+
+def test_targets_are_labels_and_for_test_rows_the_teachers_probabilities() -> None:
+    labels, soft = np.array([2, 0, 1]), np.array([[0.2, 0.3, 0.5], [0.6, 0.4, 0.0]], np.float32)
+    targets_of = make_targets(labels, n_classes=3, soft=soft, device=torch.device("cpu"))
+    assert targets_of(np.array([4, 0, 3, 1])).tolist() == pytest.approx(
+        np.array([[0.6, 0.4, 0.0], [0, 0, 1], [0.2, 0.3, 0.5], [1, 0, 0]]))
+    plain = make_targets(labels, n_classes=3, soft=None, device=torch.device("cpu"))
+    assert plain(np.array([1, 2])).tolist() == [[1, 0, 0], [0, 1, 0]]
 
 
 def test_augmentation_never_repeats_across_batches_epochs_folds_and_models(
@@ -125,9 +238,9 @@ def test_augmentation_never_repeats_across_batches_epochs_folds_and_models(
         return warp_batch(images, matrices, canvas=canvas, out=out)
 
     monkeypatch.setattr(feed_module, "warp_batch", recorded)
-    rows = np.arange(64)
+    rows, shape = np.arange(64), epoch_shape(64, model_config())
     for purpose in [("a", 0, "batches", 1), ("a", 0, "batches", 2), ("a", 1, "batches", 1), ("b", 0, "batches", 1)]:
-        for _ in training_batches(Images(digits, model_config()), rows, labels=digits.labels[rows], batch=32,
+        for _ in training_batches(Images(digits, model_config()), rows, labels=digits.labels[rows], shape=shape,
                                   sampling="natural", rng=generator(7, *purpose)):
             pass
     assert len(seen) == len(set(seen)) == 4 * 64
@@ -135,8 +248,9 @@ def test_augmentation_never_repeats_across_batches_epochs_folds_and_models(
 
 def test_a_training_batch_is_the_warp_of_its_rows_by_the_drawn_maps(digits: Packed) -> None:
     config, rows = model_config(batch=8), np.arange(20, 28)
-    (images,), _ = next(training_batches(Images(digits, config), rows, labels=digits.labels[rows], batch=8,
-                                         sampling="natural", rng=np.random.default_rng(3)))
+    (images,), _ = next(training_batches(Images(digits, config), rows, labels=digits.labels[rows],
+                                         shape=epoch_shape(8, config), sampling="natural",
+                                         rng=np.random.default_rng(3)))
     rng = np.random.default_rng(3)
     order = rng.permutation(8)
     drawn = draw_matrices(rng, 8, augment=config.augment, canvas=16)

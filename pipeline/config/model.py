@@ -78,7 +78,7 @@ class OptimiserConfig(Section):
 
     name: Literal["sgd", "adamw"] = "sgd"           # sgd is Nesterov's
     lr: Positive = 0.1
-    momentum: Share = 0.9                           # sgd only
+    momentum: Share = 0.9                           # adamw: of the first moment, its beta_1
     weight_decay: float = Field(5e-4, ge=0)
     clip: Positive | None = None                    # largest norm of the gradient
 
@@ -197,6 +197,10 @@ class ModelConfig(Section):
                              f"least {self.snapshots}")
         if self.snapshots > 1 and (self.early_stopping or self.weights == "swa"):
             raise ValueError("snapshots does not go together with early_stopping and weights: swa")
+        if self.swa is not None and self.early_stopping:
+            raise ValueError("swa does not go together with early_stopping: the last epochs are not known beforehand")
+        if self.pseudo and self.batch < 2:
+            raise ValueError("pseudo needs a batch of at least 2: a labelled image and a test image")
         if self.schedule.cycles > self.epochs:
             raise ValueError(f"schedule.cycles: {self.schedule.cycles} is more than the {self.epochs} epochs")
         if self.freeze is not None and not re.fullmatch(r"all|until:.+", self.freeze):

@@ -4,39 +4,63 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import numpy as np
 import torch
 
+from pipeline.config.model import ModelConfig
 from pipeline.training.feed import Feed, Inputs
-from pipeline.training.sampling import Sampling, epoch_order
+from pipeline.training.sampling import Sampling, epoch_order, in_turns
 
 Item = TypeVar("Item")
 
 
+@dataclass(frozen=True)
+class EpochShape:
+    """How the rows of an epoch are dealt out."""
+
+    steps: int              # of the optimiser
+    accumulate: int         # batches in a step
+    labelled: int           # rows of a batch
+    unlabelled: int         # test rows of a batch, with pseudo-labels
+
+    @property
+    def batch(self) -> int:
+        """Rows of a batch, B."""
+        return self.labelled + self.unlabelled
+
+    @property
+    def batches(self) -> int:
+        """Of the epoch."""
+        return self.steps * self.accumulate
+
+
+def epoch_shape(n_rows: int, config: ModelConfig) -> EpochShape:
+    """One pass over `n_rows` labelled rows, less those that do not fill a last step (there is always one step)."""
+    share = config.pseudo.fraction if config.pseudo else 0.0
+    unlabelled = min(max(round(share * config.batch), 1), config.batch - 1) if share else 0
+    labelled = min(config.batch - unlabelled, n_rows)
+    accumulate = min(config.accumulate, n_rows // labelled)
+    return EpochShape(n_rows // labelled // accumulate, accumulate, labelled, unlabelled)
+
+
 def training_batches(
-    feed: Feed, rows: np.ndarray, *, labels: np.ndarray, batch: int, sampling: Sampling, rng: np.random.Generator,
-    buffers: int = 1,
+    feed: Feed, rows: np.ndarray, *, labels: np.ndarray, shape: EpochShape, sampling: Sampling,
+    rng: np.random.Generator, unlabelled: np.ndarray | None = None, buffers: int = 1,
 ) -> Iterator[tuple[Inputs, np.ndarray]]:
-    """One epoch, shuffled and augmented by `rng`: inputs of `feed`, and their labels `(B,)`.
+    """One epoch, shuffled and augmented by `rng`: inputs of `feed`, and the rows `(B,)` that they are of.
 
-    `labels` belong to `rows` one by one. With natural `sampling` every row comes at most once. A last batch that is
-    not full is dropped unless it is the only one. An images array is overwritten `buffers` batches later.
+    `labels` belong to `rows` one by one. With natural `sampling` every row comes at most once; the test rows in
+    `unlabelled` take turns. An images array is overwritten `buffers` batches later.
     """
-    steps, size = epoch_shape(len(rows), batch)
-    order = epoch_order(labels, sampling=sampling, rng=rng)[:steps * size]
-    yield from zip(
-        feed.drawn(rows[order], rng, batch=size, buffers=buffers),
-        labels[order].reshape(steps, size),                                                             # (steps, B)
-        strict=True,
-    )
-
-
-def epoch_shape(n_rows: int, batch: int) -> tuple[int, int]:
-    """Number of batches of one epoch, and rows in each of them."""
-    size = min(batch, n_rows)
-    return n_rows // size, size
+    n = shape.batches
+    order = rows[epoch_order(labels, sampling=sampling, rng=rng)[:n * shape.labelled]].reshape(n, -1)
+    if unlabelled is not None and shape.unlabelled:
+        turns = in_turns(unlabelled, n * shape.unlabelled, rng=rng)
+        order = np.concatenate([order, turns.reshape(n, -1)], axis=1)                                  # (batches, B)
+    yield from zip(feed.drawn(order.ravel(), rng, batch=shape.batch, buffers=buffers), order, strict=True)
 
 
 def to_tensors(
@@ -49,7 +73,7 @@ def to_tensors(
     and `std` `(C, 1, 1)`. The permuted view keeps strides that convolutions recognise as channels_last also for one
     channel, where `Tensor.to(memory_format=...)` would leave NCHW strides.
     """
-    first, *side = (torch.from_numpy(values).to(mean.device) for values in inputs)
+    first, *side = (torch.as_tensor(values, device=mean.device) for values in inputs)
     if first.ndim == 4:
         first = first.permute(0, 3, 1, 2).to(torch.float32)                                              # (B, C, H, W)
         first = first if recolour is None else recolour(first)

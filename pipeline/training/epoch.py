@@ -8,13 +8,11 @@ import torch
 from torch import nn
 
 from pipeline.config.model import ModelConfig
-from pipeline.nets.net import Net
 from pipeline.training.feed import Inputs
 from pipeline.training.losses import Loss
-from pipeline.training.optimiser import set_learning_rate
+from pipeline.training.optimiser import set_rates
 from pipeline.training.precision import autocast
 from pipeline.training.prepare import Preparation
-from pipeline.training.schedule import factor
 
 
 @dataclass(frozen=True)
@@ -28,36 +26,43 @@ class EpochScores:
 
 
 def train_epoch(
-    net: Net, batches: Iterable[tuple[Inputs, np.ndarray]], *,
-    config: ModelConfig, optimiser: torch.optim.Optimizer, average: Callable[[int], None],
-    prepare: Preparation, loss_of: Loss, device: torch.device, precision: str, first_step: int, total_steps: int,
+    net: nn.Module, batches: Iterable[tuple[Inputs, np.ndarray]], *,
+    config: ModelConfig, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler, accumulate: int,
+    rates_of: Callable[[int], tuple[float, float]], average: Callable[[int], None], prepare: Preparation,
+    loss_of: Loss, device: torch.device, precision: str, first_step: int,
     after_step: Callable[[int, torch.Tensor], None],
 ) -> EpochScores:
-    """Takes one optimiser step per batch, numbered from `first_step` of `total_steps`; changes `net` in place.
+    """Takes one optimiser step per `accumulate` batches, numbered from `first_step`; changes `net` in place.
 
-    `average(step)` follows each step, then `after_step(steps of this epoch so far, sum of their losses)`. Nothing
-    here waits for a GPU, unless `after_step` reads the sum.
+    `net` may be compiled. `rates_of(step)` is learning rate and momentum. `average(step)` follows each step, then
+    `after_step(steps of this epoch so far, sum of their losses)`. Nothing here waits for a GPU, unless `after_step`
+    reads the sum.
     """
     net.train()
     loss_sum = torch.zeros((), device=device)
     hits = torch.zeros((), dtype=torch.int64, device=device)
-    rows, count, lr = 0, 0, 0.0
-    for count, (inputs, labels) in enumerate(batches, start=1):
-        step = first_step + count - 1
-        lr = config.optimiser.lr * factor(step, total_steps, config.schedule)
-        set_learning_rate(optimiser, lr)
-        arguments, targets = prepare(inputs, labels)
+    images, count, lr = 0, 0, 0.0
+    for index, (inputs, rows) in enumerate(batches):
+        count, part = divmod(index, accumulate)
+        arguments, targets = prepare(inputs, rows)
         with autocast(precision, device):
             logits = net(*arguments)                                                                         # (B, C)
-        loss = loss_of(logits.float(), targets)
-        optimiser.zero_grad()
-        loss.backward()
-        if config.optimiser.clip is not None:
-            nn.utils.clip_grad_norm_(net.parameters(), config.optimiser.clip, foreach=True)
-        optimiser.step()
-        average(step)
+        loss = loss_of(logits.float(), targets) / accumulate
+        if part == 0:
+            optimiser.zero_grad()
+        scaler.scale(loss).backward()
         loss_sum += loss.detach()
         hits += (logits.detach().argmax(dim=1) == targets.argmax(dim=1)).sum()
-        rows += len(labels)
-        after_step(count, loss_sum)
-    return EpochScores(float(loss_sum) / count, int(hits) / rows, rows, lr)
+        images += len(rows)
+        if part < accumulate - 1:
+            continue
+        lr, momentum = rates_of(first_step + count)
+        set_rates(optimiser, lr=lr, momentum=momentum)
+        if config.optimiser.clip is not None:
+            scaler.unscale_(optimiser)
+            nn.utils.clip_grad_norm_(net.parameters(), config.optimiser.clip, foreach=True)
+        scaler.step(optimiser)
+        scaler.update()
+        average(first_step + count)
+        after_step(count + 1, loss_sum)
+    return EpochScores(float(loss_sum) / (count + 1), int(hits) / images, images, lr)

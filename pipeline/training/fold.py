@@ -7,12 +7,14 @@ run.
 
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from pipeline.artefacts import write_json
 from pipeline.config.model import HeadConfig
@@ -21,10 +23,12 @@ from pipeline.metrics import accuracy, log_loss
 from pipeline.nets.heads import head_net
 from pipeline.nets.net import Net
 from pipeline.rng import derive, generator
-from pipeline.training.batches import epoch_shape, prefetch, training_batches
+from pipeline.training.averages import refresh_norms
+from pipeline.training.batches import EpochShape, epoch_shape, prefetch, training_batches
+from pipeline.training.compiled import maybe_compiled, refusing_compilers
 from pipeline.training.curves import CURVES, TIMING, write_table
 from pipeline.training.epoch import EpochScores, train_epoch
-from pipeline.training.feed import Features, Feed, Images
+from pipeline.training.feed import Features, Feed, Images, Inputs
 from pipeline.training.heartbeat import make_heartbeat, report, require_finite
 from pipeline.training.holdout import split_holdout
 from pipeline.training.job import FoldJob
@@ -33,9 +37,11 @@ from pipeline.training.losses import Loss, make_loss
 from pipeline.training.network import trunk_net
 from pipeline.training.normalise import Numbers, column, fitted_whitening, mean_and_std
 from pipeline.training.predict import AHEAD, predict_rows
-from pipeline.training.prepare import make_preparation
+from pipeline.training.prepare import Preparation, make_preparation
 from pipeline.training.report import Look
-from pipeline.training.state import FoldState, is_over, kept_net, note_holdout, restore, save_state, start
+from pipeline.training.schedule import cycle_ends, factor, momentum_factor
+from pipeline.training.state import FoldState, is_over, kept_net, note_holdout, note_plateau, restore, save_state, start
+from pipeline.training.targets import Targets, make_targets
 from pipeline.training.transfer import freeze_until, load_pretrained
 from pipeline.training.weights import WeightsMeta, library_versions, save_weights
 
@@ -47,7 +53,10 @@ class _Setting:
     job: FoldJob
     feed: Feed
     labels: np.ndarray      # of all training rows of the store
-    learned: np.ndarray     # rows that gradients come from
+    targets_of: Targets
+    unlabelled: np.ndarray | None   # test rows, where pseudo-labels are on
+    shape: EpochShape
+    learned: np.ndarray     # labelled rows that gradients come from
     watched: np.ndarray     # rows that early stopping watches; none without it
     loss_of: Loss
     meta: WeightsMeta
@@ -65,7 +74,8 @@ def train_fold(job: FoldJob) -> Path:
     if done.exists():
         return job.scratch
     waiting = Look("waiting", 0, job.config.epochs, 0.0)
-    with hold_lock(job.scratch / "lock", lambda note: report(job, replace(waiting, note=note))):
+    with hold_lock(job.scratch / "lock", lambda note: report(job, replace(waiting, note=note))), \
+            refusing_compilers(job):
         if not done.exists():  # whoever held the lock may have finished it
             setting, net = _prepared(job, parent)
             _train(setting, net, job.scratch / "checkpoint.pt")
@@ -91,10 +101,14 @@ def _prepared(job: FoldJob, parent: int) -> tuple[_Setting, Net]:
         cell=job.cell, fold_digest=job.fold_digest, data_digest=packed.digest, precision=job.precision,
         kept=config.weights, versions=library_versions(config.net),
     )
-    counts = np.bincount(labels[learned], minlength=len(job.classes))
-    loss_of = make_loss(config.loss, class_counts=counts, device=torch.device(job.device))
+    counts, device = np.bincount(labels[learned], minlength=len(job.classes)), torch.device(job.device)
+    loss_of = make_loss(config.loss, class_counts=counts, device=device)
+    soft = None if job.pseudo is None else np.load(job.pseudo)                                              # (T, C)
+    targets_of = make_targets(labels, n_classes=len(job.classes), soft=soft, device=device)
+    unlabelled = None if soft is None else packed.n_train + np.arange(packed.n_test)
     net.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return _Setting(job, feed, labels, learned, watched, loss_of, meta, parent), net
+    return _Setting(job, feed, labels, targets_of, unlabelled, epoch_shape(len(learned), config), learned, watched,
+                    loss_of, meta, parent), net
 
 
 def _feed(job: FoldJob, packed: Packed) -> Images | Features:
@@ -126,10 +140,11 @@ def _fresh_net(job: FoldJob, feed: Images | Features, learned: np.ndarray) -> tu
 
 def _train(setting: _Setting, net: Net, checkpoint: Path) -> None:
     job = setting.job
-    state = start(net, job.config)
+    state = start(net, job.config, precision=job.precision, device=torch.device(job.device))
     restore(checkpoint, state)
+    trained = maybe_compiled(net, wanted=job.config.compile)
     while not is_over(state, job.config):
-        _advance(state, setting)
+        _advance(state, trained, setting)
         save_state(checkpoint, state)
     save_weights(job.scratch / "fold.safetensors", kept_net(state), setting.meta)
     write_table(job.scratch / "curves.csv", CURVES, state.curves)
@@ -137,14 +152,18 @@ def _train(setting: _Setting, net: Net, checkpoint: Path) -> None:
     report(job, Look("done", state.epoch, job.config.epochs, 1.0, state.curves[-1]["train_loss"]))
 
 
-def _advance(state: FoldState, setting: _Setting) -> None:
-    """Trains one epoch more, and measures it."""
+def _advance(state: FoldState, net: nn.Module, setting: _Setting) -> None:
+    """Trains one epoch more, and measures it; `net` is the state's, as it is trained (perhaps compiled)."""
     job, config = setting.job, setting.job.config
     started = time.perf_counter()
-    scores = _train_epoch(state, setting)
+    scores = _train_epoch(state, net, setting)
     seconds = time.perf_counter() - started
     state.epoch += 1
     require_finite(job, state.epoch, scores.loss)
+    state.after_epoch(state.epoch)
+    if config.weights == "swa" and state.epoch == config.epochs:
+        batches, prepare = _batches(setting, "norms")
+        refresh_norms(state.measured, (prepare(inputs, rows)[0] for inputs, rows in batches))
     row: dict[str, Any] = dict.fromkeys(CURVES) | {
         "model": job.model, "fold": job.cell, "replica": job.replica, "epoch": state.epoch, "lr": scores.lr,
         "train_loss": scores.loss, "train_accuracy": scores.accuracy,
@@ -152,33 +171,61 @@ def _advance(state: FoldState, setting: _Setting) -> None:
     if len(setting.watched):
         row["holdout_loss"], row["holdout_accuracy"] = _measure(state, setting, setting.watched)
         note_holdout(state, config, row["holdout_loss"])
+    note_plateau(state, config, scores.loss if row["holdout_loss"] is None else row["holdout_loss"])
     if state.epoch % config.validate_every == 0 or is_over(state, config):
         row["valid_loss"], row["valid_accuracy"] = _measure(state, setting, job.held_rows)
     state.curves.append(row)
     rate = scores.images / seconds
     state.timing.append({"epoch": state.epoch, "seconds": round(seconds, 3), "images_per_second": round(rate, 1)})
+    _keep_snapshot(state, setting)
 
 
-def _train_epoch(state: FoldState, setting: _Setting) -> EpochScores:
-    job, config, meta = setting.job, setting.job.config, setting.meta
-    epoch, device = state.epoch + 1, torch.device(job.device)
-    steps, batch = epoch_shape(len(setting.learned), config.batch)
-    ahead = AHEAD if device.type == "cuda" else 0
+def _keep_snapshot(state: FoldState, setting: _Setting) -> None:
+    """Writes fold.snapshot<i>.safetensors after the cycle that is i before the last, where it is to be kept.
+
+    Source: Huang et al. 2017, "Snapshot ensembles", section 3.
+    """
+    job, config = setting.job, setting.job.config
+    ends = cycle_ends(config.schedule, epochs=config.epochs)
+    age = len(ends) - 1 - ends.index(state.epoch) if state.epoch in ends else 0
+    if 0 < age < config.snapshots:
+        save_weights(job.scratch / f"fold.snapshot{age}.safetensors", state.measured, setting.meta)
+
+
+def _train_epoch(state: FoldState, net: nn.Module, setting: _Setting) -> EpochScores:
+    job, config, shape = setting.job, setting.job.config, setting.shape
+    epoch = state.epoch + 1
     torch.manual_seed(derive(job.seed, *job.purpose, "torch", epoch))
+    batches, prepare = _batches(setting, epoch)
+
+    def rates_of(step: int) -> tuple[float, float]:
+        when = {"steps": shape.steps, "epochs": config.epochs}
+        return (config.optimiser.lr * factor(step, config.schedule, drops=state.drops, **when),
+                config.optimiser.momentum * momentum_factor(step, config.schedule, **when))
+
+    return train_epoch(
+        net, batches, config=config, optimiser=state.optimiser, scaler=state.scaler, accumulate=shape.accumulate,
+        rates_of=rates_of, average=state.after_step, prepare=prepare, loss_of=setting.loss_of,
+        device=torch.device(job.device), precision=job.precision, first_step=state.epoch * shape.steps,
+        after_step=make_heartbeat(job, epoch=epoch, shape=shape, parent=setting.parent),
+    )
+
+
+def _batches(setting: _Setting, epoch: int | str) -> tuple[Iterator[tuple[Inputs, np.ndarray]], Preparation]:
+    """The batches of an epoch, and what is done to each; all their random numbers are the epoch's own."""
+    job, config, meta = setting.job, setting.job.config, setting.meta
+    device = torch.device(job.device)
+    ahead = AHEAD if device.type == "cuda" else 0
     batches = training_batches(
-        setting.feed, setting.learned, labels=setting.labels[setting.learned], batch=config.batch,
-        sampling=config.sampling, rng=generator(job.seed, *job.purpose, "batches", epoch), buffers=ahead + 2,
+        setting.feed, setting.learned, labels=setting.labels[setting.learned], shape=setting.shape,
+        sampling=config.sampling, rng=generator(job.seed, *job.purpose, "batches", epoch),
+        unlabelled=setting.unlabelled, buffers=ahead + 2,
     )
     prepare = make_preparation(
-        config, mean=column(meta.mean, device), std=column(meta.std, device), n_classes=len(job.classes),
+        config, mean=column(meta.mean, device), std=column(meta.std, device), targets_of=setting.targets_of,
         rng=generator(job.seed, *job.purpose, "mix", epoch),
     )
-    return train_epoch(
-        state.net, prefetch(batches, ahead) if ahead else batches, config=config, optimiser=state.optimiser,
-        average=state.average, prepare=prepare, loss_of=setting.loss_of, device=device, precision=job.precision,
-        first_step=state.epoch * steps, total_steps=config.epochs * steps,
-        after_step=make_heartbeat(job, epoch=epoch, steps=steps, batch=batch, parent=setting.parent),
-    )
+    return prefetch(batches, ahead) if ahead else batches, prepare
 
 
 def _measure(state: FoldState, setting: _Setting, rows: np.ndarray) -> tuple[float, float]:

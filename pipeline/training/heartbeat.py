@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from pipeline.errors import UserError
+from pipeline.training.batches import EpochShape
 from pipeline.training.job import FoldJob
 from pipeline.training.report import Look, ticker, write_look
 
@@ -15,7 +16,7 @@ ORPHANED = 3  # exit status
 
 
 def make_heartbeat(
-    job: FoldJob, *, epoch: int, steps: int, batch: int, parent: int
+    job: FoldJob, *, epoch: int, shape: EpochShape, parent: int
 ) -> Callable[[int, torch.Tensor], None]:
     """A function of (steps of this epoch so far, sum of their losses), to be called after every step of `epoch`.
 
@@ -24,6 +25,7 @@ def make_heartbeat(
     """
     due = ticker()
     started = time.perf_counter()
+    steps, images = shape.steps, shape.batch * shape.accumulate       # images of a step
     total = steps * job.config.epochs
 
     def beat(count: int, loss_sum: torch.Tensor) -> None:
@@ -35,7 +37,8 @@ def make_heartbeat(
         require_finite(job, epoch, loss)
         rate = count / (time.perf_counter() - started)
         done = (epoch - 1) * steps + count
-        report(job, Look("training", epoch, job.config.epochs, done / total, loss, rate * batch, (total - done) / rate))
+        report(job, Look("training", epoch, job.config.epochs, done / total, loss, rate * images,
+                         (total - done) / rate, step=count, steps=steps))
 
     return beat
 

@@ -37,8 +37,10 @@ def watch(jobs: Sequence[FoldJob], title: str, *, console: Console | None = None
 
 
 def described(look: Look) -> str:
-    """`epoch 3/30, loss 1.204, 290 images/s, 0:01:10 left`, of what is known."""
+    """`epoch 3/30, step 12/284, loss 1.204, 290 images/s, 0:01:10 left`, of what is known."""
     parts = [look.note or f"epoch {look.epoch}/{look.epochs}"]
+    if look.step is not None:
+        parts.append(f"step {look.step}/{look.steps}")
     if look.loss is not None:
         parts.append(f"loss {look.loss:.3f}")
     if look.images_per_second is not None:

@@ -24,6 +24,8 @@ class Look:
     images_per_second: float | None = None
     seconds_left: float | None = None
     note: str = ""
+    step: int | None = None          # of the epoch, and of how many
+    steps: int | None = None
 
 
 def write_look(path: Path, look: Look) -> None:

@@ -20,7 +20,7 @@ def epoch_order(labels: np.ndarray, *, sampling: Sampling, rng: np.random.Genera
     odds = counts ** {"sqrt": 0.5, "balanced": 0.0}[sampling]
     draws = _rounded(len(labels) * odds / odds.sum(), rng=rng)                                                # (C,)
     return rng.permutation(np.concatenate([
-        _in_turns(np.flatnonzero(labels == label), int(n), rng=rng) for label, n in zip(classes, draws, strict=True)
+        in_turns(np.flatnonzero(labels == label), int(n), rng=rng) for label, n in zip(classes, draws, strict=True)
     ]))
 
 
@@ -31,7 +31,7 @@ def _rounded(expected: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
     return np.diff(np.floor(ends + rng.random()), prepend=0.0).astype(np.int64)
 
 
-def _in_turns(rows: np.ndarray, n: int, *, rng: np.random.Generator) -> np.ndarray:
+def in_turns(rows: np.ndarray, n: int, *, rng: np.random.Generator) -> np.ndarray:
     """`n` of `rows`, permutation after permutation, the last one cut short."""
     rounds = np.tile(rows, (-(-n // len(rows)), 1))                                                # (rounds, rows)
     return rng.permuted(rounds, axis=1).ravel()[:n]
