@@ -1,6 +1,6 @@
 """ResNet-18, 34, 50 and 101, with torchvision's stem or one for small images.
 
-stem small: conv 3x3 `width`; full: conv 7x7 `width`, stride 2 - max pool 3x3, stride 2
+stem small: conv 3x3 `width`, stride `stem_stride`; full: conv 7x7 `width`, stride 2 - max pool 3x3, stride 2
 - 4 stages of basic (18, 34) or bottleneck (50, 101) blocks, inner channels `width` to 8 `width`, halved before stages
 2 to 4 - global pooling - head.
 Basic: relu(x + bn conv3 relu bn conv3 x). Bottleneck: relu(x + bn conv1 relu bn conv3 relu bn conv1 x), with four times
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
+from pipeline.errors import UserError
 from pipeline.nets.init import he_init
 from pipeline.nets.net import Count, Net, Share
 from pipeline.nets.pooling import Pool, global_pool
@@ -50,17 +51,23 @@ def resnet(
     width: Count = 64,
     dropout: Share = 0.0,
     stem: Literal["small", "full"] | None = None,
+    stem_stride: Count | None = None,
     pool: Pool = "average",
     stochastic_depth: Share = 0.0,
 ) -> Net:
     """ResNet with 8 `width` (basic) or 32 `width` (bottleneck) features; any canvas.
 
-    `stem` None is small below 96 px and full from there on. `stochastic_depth` is the last block's chance to be
-    skipped for an image in training; it falls linearly towards the first.
+    `stem` None is small below 96 px and full from there on; `stem_stride` None is 1. `stochastic_depth` is the last
+    block's chance to be skipped for an image in training; it falls linearly towards the first. Raises UserError where
+    the full stem is given a stride.
     """
     row = VARIANTS[name]
     block = BasicBlock if row.block == "basic" else Bottleneck
-    layers = _stem(stem or ("full" if canvas >= FULL_STEM_FROM else "small"), channels, width)
+    full = stem == "full" or (stem is None and canvas >= FULL_STEM_FROM)
+    if full and stem_stride is not None:
+        raise UserError(f"net '{name}': options.stem_stride: {stem_stride} has no use, for the stem at canvas {canvas} "
+                        "is full; fix: stem: small, or no stem_stride")
+    layers = _full_stem(channels, width) if full else _small_stem(channels, width, stem_stride or 1)
     inner, index = width, 0
     for stage, depth in enumerate(row.depths):
         outer = width * 2**stage * block.expansion
@@ -121,9 +128,11 @@ class Bottleneck(nn.Module):
         return F.relu(self.skip(self.last_norm(self.conv3(y))) + self.shortcut(x))
 
 
-def _stem(kind: str, channels: int, width: int) -> list[nn.Module]:
-    if kind == "small":
-        return [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+def _small_stem(channels: int, width: int, stride: int) -> list[nn.Module]:
+    return [nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+
+
+def _full_stem(channels: int, width: int) -> list[nn.Module]:
     return [nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
             nn.MaxPool2d(3, stride=2, padding=1)]
 
