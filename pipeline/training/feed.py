@@ -5,14 +5,16 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from pipeline.augment.affine import draw_matrices, fit_matrices
 from pipeline.augment.warp import warp_batch
 from pipeline.config.model import ModelConfig
 from pipeline.data.store import Packed
 
-Inputs = tuple[np.ndarray, ...]     # images (B, S, S, C) uint8 and, where fused, hand-made features (B, F) float32;
+Arrays = tuple[np.ndarray, ...]     # images (B, S, S, C) uint8 and, where fused, hand-made features (B, F) float32;
                                     # or features of a frozen network (B, D) alone
+Inputs = Arrays | tuple[torch.Tensor, ...]      # the same on a device
 IDENTITY = np.eye(3)[None]
 
 
@@ -53,21 +55,30 @@ class Images:
         """With every kind of views but crops."""
         return np.array_equal(self.matrices[0], IDENTITY[0])
 
-    def drawn(self, rows: np.ndarray, rng: np.random.Generator, *, batch: int, buffers: int) -> Iterator[Inputs]:
+    def drawn(self, rows: np.ndarray, rng: np.random.Generator, *, batch: int, buffers: int) -> Iterator[Arrays]:
         """The same draw for every scale of an image; `rng` is used up before the first batch."""
-        drawn = draw_matrices(rng, len(rows), augment=self.config.augment, canvas=self.config.canvas)
-        return self._warped(rows, drawn, batch=batch, buffers=buffers)
+        return self._warped(rows, self.drawn_maps(rows, rng), batch=batch, buffers=buffers)
 
-    def view(self, rows: np.ndarray, view: int | None, *, batch: int, buffers: int = 1) -> Iterator[Inputs]:
+    def view(self, rows: np.ndarray, view: int | None, *, batch: int, buffers: int = 1) -> Iterator[Arrays]:
         """The last batch may be smaller."""
-        matrix = IDENTITY[0] if view is None else self.matrices[view]
-        return self._warped(rows, np.broadcast_to(matrix, (len(rows), 3, 3)), batch=batch, buffers=buffers)
+        return self._warped(rows, self.view_maps(rows, view), batch=batch, buffers=buffers)
 
-    def _warped(self, rows: np.ndarray, maps: np.ndarray, *, batch: int, buffers: int) -> Iterator[Inputs]:
-        config, packed = self.config, self.packed
-        shapes = packed.table[["height", "width"]].to_numpy()[rows]                                          # (N, 2)
+    def drawn_maps(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Source -> canvas, `(scales, N, 3, 3)` float64: one draw of the augmentation for each row."""
+        return self._maps(rows, draw_matrices(rng, len(rows), augment=self.config.augment, canvas=self.config.canvas))
+
+    def view_maps(self, rows: np.ndarray, view: int | None) -> np.ndarray:
+        """Source -> canvas, `(scales, N, 3, 3)` float64, of one of the views; None is the plain image."""
+        return self._maps(rows, IDENTITY if view is None else self.matrices[view][None])
+
+    def _maps(self, rows: np.ndarray, on_canvas: np.ndarray) -> np.ndarray:
+        config = self.config
+        shapes = self.packed.table[["height", "width"]].to_numpy()[rows]                                     # (N, 2)
         scales = [(config.fit, config.fill), *((scale.fit, scale.fill) for scale in config.scales)]
-        matrices = [maps @ fit_matrices(shapes, config.canvas, fit=fit, fill=fill) for fit, fill in scales]  # (N, 3, 3)
+        return np.stack([on_canvas @ fit_matrices(shapes, config.canvas, fit=fit, fill=fill) for fit, fill in scales])
+
+    def _warped(self, rows: np.ndarray, matrices: np.ndarray, *, batch: int, buffers: int) -> Iterator[Arrays]:
+        config, packed = self.config, self.packed
         ring = np.empty((buffers, len(matrices), min(batch, len(rows)), config.canvas, config.canvas, packed.channels),
                         np.uint8)
         for index, start in enumerate(range(0, len(rows), batch)):
@@ -96,11 +107,11 @@ class Features:
         """Whether the first view is the very array of the plain features."""
         return self.views[0] is self.plain
 
-    def drawn(self, rows: np.ndarray, rng: np.random.Generator, *, batch: int, buffers: int) -> Iterator[Inputs]:
+    def drawn(self, rows: np.ndarray, rng: np.random.Generator, *, batch: int, buffers: int) -> Iterator[Arrays]:
         """The plain features: there is nothing to draw."""
         return self.view(rows, None, batch=batch)
 
-    def view(self, rows: np.ndarray, view: int | None, *, batch: int, buffers: int = 1) -> Iterator[Inputs]:
+    def view(self, rows: np.ndarray, view: int | None, *, batch: int, buffers: int = 1) -> Iterator[Arrays]:
         """The last batch may be smaller."""
         source = self.plain if view is None else self.views[view]
         for start in range(0, len(rows), batch):

@@ -10,9 +10,8 @@ from pipeline.training.batches import prefetch, to_tensors
 from pipeline.training.feed import Feed
 from pipeline.training.normalise import column
 from pipeline.training.precision import autocast
+from pipeline.training.resident import batches_ahead
 from pipeline.training.weights import WeightsMeta
-
-AHEAD = 3  # batches that a thread prepares while a GPU computes
 
 
 def predict_rows(
@@ -82,7 +81,7 @@ def _arguments(
     meta: WeightsMeta, feed: Feed, rows: np.ndarray, view: int | None, *, batch: int, device: str
 ) -> Iterator[tuple[torch.Tensor, ...]]:
     """Batches of what the network is called with."""
-    ahead = AHEAD if device.startswith("cuda") else 0
+    ahead = batches_ahead(feed, device)
     mean, std = column(meta.mean, device), column(meta.std, device)
     batches = feed.view(rows, view, batch=batch, buffers=ahead + 2)
     for inputs in prefetch(batches, ahead) if ahead else batches:
