@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,7 +22,7 @@ def write(name: str, result: Mapping[str, Any]) -> None:
         "commit": _commit(),
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version(),
                     "system": sys.platform},
-        "versions": {library: version(library) for library in LIBRARIES},
+        "versions": {library: _version(library) for library in LIBRARIES},
     }
     text = json.dumps({**facts, **result}, indent=2) + "\n"
     RESULTS.mkdir(exist_ok=True)
@@ -47,6 +47,13 @@ def summary(seconds: list[float]) -> dict[str, float]:
     """Median and quartiles in seconds, and n."""
     low, middle, high = statistics.quantiles(seconds, n=4)
     return {"median": middle, "lower_quartile": low, "upper_quartile": high, "n": len(seconds)}
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def _commit() -> str:

@@ -17,7 +17,7 @@ from pipeline.config.model import ModelConfig
 from pipeline.errors import UserError
 from pipeline.nets.net import Net
 from pipeline.nets.registry import build
-from pipeline.training.ema import make_averager
+from pipeline.training.averages import ema_share, make_mover, refresh_norms
 from pipeline.training.optimiser import make_optimiser
 from pipeline.training.transfer import check_pretrained, freeze_until, load_pretrained
 from pipeline.training.weights import WeightsMeta, library_versions, save_weights
@@ -431,14 +431,18 @@ def test_copies_pickles_averages_and_state_dicts_of_frozen_nets() -> None:
         assert twin.trunk.stage3.train() is twin.trunk.stage3
         twin.load_state_dict(net.state_dict())
     averaged = copy.deepcopy(net).requires_grad_(False).eval()
-    update = make_averager(averaged, net, decay=0.9)
+    move = make_mover(averaged, net)
     net.train()
     for step in range(3):
         net(torch.rand(4, 3, 32, 32))
-        update(step)
+        move(ema_share(step, decay=0.9))
     same = {k.split(".")[1] for k, t in averaged.state_dict().items() if not torch.equal(t, net.state_dict()[k])}
     assert same == {"stage4", "conv5"}
     assert not averaged.trunk.stage4.training
+    before = {name: value.clone() for name, value in averaged.state_dict().items()}
+    refresh_norms(averaged, [(torch.rand(4, 3, 32, 32),)])
+    changed = {k.split(".")[1] for k, t in averaged.state_dict().items() if not torch.equal(t, before[k])}
+    assert changed == {"stage4", "conv5"}
 
 
 @pytest.mark.parametrize(

@@ -46,13 +46,14 @@ def refresh_norms(net: Net, batches: Iterable[tuple[torch.Tensor, ...]]) -> None
     """Measures the running statistics of batch norm anew, as plain means over `batches` of the network's arguments.
 
     Those of an average of weights are no average of statistics (Izmailov et al. 2018, section 3.2). Nothing else is in
-    training mode, and gradients are off. A network without batch norm is left alone.
+    training mode, and gradients are off. Frozen layers, and a network without batch norm, are left alone.
     """
-    norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
+    net.train()
+    norms = [module for module in net.modules() if isinstance(module, _BatchNorm) and module.training]
+    net.eval()
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
-    net.eval()
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None                    # a cumulative mean instead of an exponential one

@@ -22,6 +22,7 @@ from pipeline.training.feed import Images
 from pipeline.training.network import trunk_net
 from pipeline.training.predict import embed_rows
 from pipeline.training.provenance import pretrained_digest
+from pipeline.training.resident import placed
 from pipeline.training.transfer import load_pretrained
 from pipeline.training.weights import WeightsMeta, library_versions
 
@@ -79,6 +80,6 @@ def _embed(what: Backbone, rows: np.ndarray) -> np.ndarray:
         cell=0, fold_digest="", data_digest="", precision=what.precision, kept="", versions={},
     )
     net = net.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    feed = Images(packed, what.config, what.matrix[None])
+    feed = placed(Images(packed, what.config, what.matrix[None]), what.device)
     features = embed_rows(net, meta, feed, rows, view=0, batch=BATCH, device=what.device, precision=what.precision)
     return features.astype(np.float16)

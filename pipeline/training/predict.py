@@ -44,10 +44,10 @@ def embed_rows(
 ) -> np.ndarray:
     """Penultimate features `(N, D)` float32 of `rows`, plain or under one view; `net` as in `predict_rows`."""
     net.to(device)
-    found: list[np.ndarray] = []
+    found: list[torch.Tensor] = []
     for arguments in _arguments(meta, feed, rows, view, batch=batch, device=device):
         with torch.inference_mode(), autocast(precision, torch.device(device)):
-            found.append(net.embed(*arguments).float().cpu().numpy())
+            found.append(net.embed(*arguments).float())
     return _stacked(found, net)
 
 
@@ -57,8 +57,8 @@ def _predicted(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities `(N, C)`, and features `(N, D)` under the first view."""
     net.to(device)
-    first: list[np.ndarray] = []
-    total = np.zeros((len(rows), len(meta.classes)), np.float64)
+    first: list[torch.Tensor] = []
+    total = torch.zeros(len(rows), len(meta.classes), dtype=torch.float64, device=device)   # copied to the host once
     for view in range(feed.n_views):
         start = 0
         for arguments in _arguments(meta, feed, rows, view, batch=batch, device=device):
@@ -66,11 +66,11 @@ def _predicted(
                 logits, features = net.forward_both(*arguments)
             log_probabilities = logits.float().log_softmax(dim=1)                                          # (B, C)
             summand = log_probabilities if average == "geometric" else log_probabilities.exp()
-            total[start:start + len(logits)] += summand.cpu().numpy()
+            total[start:start + len(logits)] += summand
             start += len(logits)
             if view == 0:
-                first.append(features.float().cpu().numpy())
-    mean = total / feed.n_views
+                first.append(features.float())
+    mean = total.cpu().numpy() / feed.n_views
     if average == "geometric":
         mean = np.exp(mean - mean.max(axis=1, keepdims=True))
         mean /= mean.sum(axis=1, keepdims=True)
@@ -88,5 +88,5 @@ def _arguments(
         yield to_tensors(inputs, mean=mean, std=std)
 
 
-def _stacked(parts: list[np.ndarray], net: Net) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.zeros((0, net.feature_width), np.float32)
+def _stacked(parts: list[torch.Tensor], net: Net) -> np.ndarray:
+    return torch.cat(parts).cpu().numpy() if parts else np.zeros((0, net.feature_width), np.float32)

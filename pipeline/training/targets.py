@@ -16,6 +16,6 @@ def make_targets(labels: np.ndarray, *, n_classes: int, soft: np.ndarray | None,
     `labels` is `(n_train,)` int64, `soft` `(n_test, C)` or None where no test row is asked for.
     """
     if soft is None:
-        return lambda rows: one_hot(torch.from_numpy(labels[rows]).to(device), n_classes)
+        return lambda rows: one_hot(torch.from_numpy(labels[rows]).to(device, non_blocking=True), n_classes)
     table = torch.cat([one_hot(torch.from_numpy(labels), n_classes), torch.from_numpy(soft).float()]).to(device)
-    return lambda rows: table[torch.from_numpy(rows).to(device)]                                            # (B, C)
+    return lambda rows: table[torch.from_numpy(rows).to(device, non_blocking=True)]                         # (B, C)
