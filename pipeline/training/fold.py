@@ -113,7 +113,8 @@ def _advance(state: FoldState, run: _Run) -> None:
     state.timing.append({"epoch": state.epoch, "seconds": round(seconds, 3), "images_per_second": round(rate, 1)})
     _keep_snapshot(state, setting)
     if run.board is not None:
-        run.board.epoch(row | state.timing[-1], state.net if looked else None, sample=plain_arguments(setting))
+        run.board.epoch(row | state.timing[-1], state.net if looked else None,
+                        sample=plain_arguments(setting) if looked else ())
 
 
 def _keep_snapshot(state: FoldState, setting: Setting) -> None:
