@@ -34,8 +34,8 @@ def pack_arrays(directory: Path, images: Sequence[np.ndarray], labels: np.ndarra
     directory.mkdir(parents=True, exist_ok=True)
     (directory / PIXELS).write_bytes(b"".join(image.tobytes() for image in images))
     ends = np.cumsum([image.size for image in images])
-    rows = [Row(f"{i:06d}", f"class {label}", "train", *image.shape[:2], int(end) - image.size,
-                digest(image.tobytes()), None)
+    rows = [Row(f"{i:06d}", f"class {label}", "train", image.shape[0], image.shape[1],
+                int(end) - image.size, digest(image.tobytes()), None)
             for i, (image, label, end) in enumerate(zip(images, labels, ends, strict=True))]
     names = sorted({f"class {label}" for label in labels})
     write_packed(directory, rows, classes=names, channels=images[0].shape[2], facts={})
