@@ -20,6 +20,8 @@ FOLDS_REPORT = Path("folds/report.json")
 PRETRAINED = Path("pretrained")          # weights files that users bring
 MODELS = Path("models")                  # <model>/<network>.safetensors, curves.csv
 FEATURES = Path("features")              # <model>/<network>.train.npy, <network>.test.npy, networks.json
+TEACHERS = Path("teachers")              # <model>/fold<cell>.npy: what the cell's networks say of the test rows
+PSEUDO = Path("pseudo")                  # <student>/fold<cell>.npy: targets, the mean over its teachers
 OOF = Path("oof")                        # <member>/oof.parquet, test.parquet
 BLENDS = Path("blends")                  # <method>/oof.parquet, test.parquet
 REPORTS = Path("reports")
@@ -27,9 +29,9 @@ SUBMISSIONS = Path("submissions")
 SCRATCH = Path(".scratch")               # work in progress, keyed by fingerprints; never an artefact
 
 
-def network_name(cell: int, replica: int) -> str:
-    """`fold3`, or `fold3.replica1` for those after the first: the stem of a network's files."""
-    return f"fold{cell}" + (f".replica{replica}" if replica else "")
+def network_name(cell: int, replica: int, snapshot: int = 0) -> str:
+    """The stem of a network's files: `fold3`; `fold3.replica1`, the second; `fold3.snapshot2`, two cycles earlier."""
+    return f"fold{cell}" + (f".replica{replica}" if replica else "") + (f".snapshot{snapshot}" if snapshot else "")
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from pipeline.errors import UserError
 
 STAGES, LOOK = "Stages (dvc repro runs them)", "Looking at the ensemble"
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-Model = Annotated[str, typer.Argument(help="A key under models: in params.yaml.")]
+Model = Annotated[str, typer.Argument(help="A key under models: or students: in params.yaml.")]
+Student = Annotated[str, typer.Argument(help="A key under students: in params.yaml.")]
 Stacker = Annotated[str, typer.Argument(help="A key under stackers: in params.yaml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the rows as JSON instead of a table.")]
 
@@ -72,6 +73,14 @@ def predict(model: Model) -> None:
     from pipeline.stages import predict as stage
 
     stage.run(model)
+
+
+@app.command(rich_help_panel=STAGES)
+def teach(student: Student) -> None:
+    """Write what the test images are to a student: its teachers' mean, fold by fold."""
+    from pipeline.stages import teach as stage
+
+    stage.run(student)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -142,6 +151,21 @@ def diversity(as_json: AsJson = False) -> None:
     from pipeline import show
 
     show.diversity(as_json=as_json)
+
+
+@app.command()
+def lr_find(
+    model: Model,
+    low: Annotated[float, typer.Option("--from", help="The first learning rate.")] = 1e-5,
+    high: Annotated[float, typer.Option("--to", help="The last learning rate.")] = 10.0,
+    steps: Annotated[int, typer.Option(help="Steps between them, by one factor.")] = 200,
+    fold: Annotated[int, typer.Option(help="The fold whose training rows are used.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train one network while the learning rate rises, and say which rate suits it, with a picture."""
+    from pipeline import lr_find as command
+
+    command.find_lr(model, low=low, high=high, steps=steps, fold=fold, as_json=as_json)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 from pipeline.closure import ROOT
 from pipeline.config.base import merged, read_params
 from pipeline.config.params import load_params, member_names
+from pipeline.config.students import teacher_names
 from pipeline.errors import UserError
 from pipeline.stages.check import check_params
 
@@ -53,6 +54,24 @@ MISTAKES = [
     (("data", "source"), "folders", "data.source: unknown value 'folders'", "did you mean 'folder'?"),
     (("seed",), "abc", "seed: expected a whole number", "found 'abc'"),
     (("models", "lenet", "options"), {"size": 3}, "models.lenet.options.size", "run-cache ignores"),
+    (("models", "lenet", "pseudo"), {}, "models.lenet.pseudo: only students learn", "fix: move the entry to students:"),
+    (("defaults", "pseudo"), {}, "models.lenet.pseudo: only students learn", "fix: move the entry to students:"),
+    (("student",), {}, "unknown section 'student'", "did you mean 'students'?"),
+    (("students",), None, "students: empty", "fix: leave the section out, or students: {}"),
+    (("students",), [], "students: expected a mapping from names to entries", "found []"),
+    (("students", "pupil"), None, "students.pupil: expected a mapping", "found None"),
+    (("students", "pu.pil"), {"net": "lenet5"}, "students.pu.pil", "letters, digits, '_' and '-'"),
+    (("students", "pupil"), {"net": "lenet5"}, "students.pupil: a student needs pseudo", "{teacher: all, "),
+    (("students", "lenet"), {"net": "lenet5", "pseudo": {}}, "students.lenet: models: has an entry", "fix: rename one"),
+    (("students", "pupil"), {"net": "lenet6", "pseudo": {}}, "students.pupil: unknown net 'lenet6'", "'lenet5'"),
+    (("students", "pupil"), {"net": "lenet5", "pseudo": {"fraction": 1}}, "pupil.pseudo.fraction", "less than 1"),
+    (("students", "pupil"), {"net": "lenet5", "pseudo": {"teachers": "all"}}, "pseudo.teachers: unknown key",
+     "did you mean 'teacher'?"),
+    (("students", "pupil"), {"net": "lenet5", "pseudo": {"teacher": []}}, "pseudo.teacher: names no model", "fix: all"),
+    (("students", "pupil"), {"net": "lenet5", "pseudo": {"teacher": ["lenett"]}}, "no model 'lenett'",
+     "allowed: all or 'lenet', 'logistic'; did you mean 'lenet'?"),
+    (("students", "pupil"), {"net": "lenet5", "pseudo": {"teacher": ["pupil"]}}, "'pupil' is a student",
+     "fix: one of 'lenet', 'logistic'"),
 ]
 
 
@@ -106,3 +125,26 @@ def test_members_follow_params(tmp_path):
     names = member_names(params.models, params.stackers)
     assert sorted(names) == ["lenet", "lenet.svm", "lenet.trees", "logistic", "logistic.svm"]
     assert names.index("lenet.svm") == names.index("lenet") + 1
+
+
+def test_students_are_members_after_the_models(tmp_path):
+    tree = copy.deepcopy(SMOKE)
+    tree["students"] = {"pupil": {"net": "mlp", "pseudo": {"teacher": ["logistic"]}}}
+    tree["stackers"] = {"svm": {"kind": "svm", "models": ["pupil"]}}
+    params = load_params(write(tmp_path, tree))
+    assert member_names(params.networks, params.stackers) == ["lenet", "logistic", "pupil", "pupil.svm"]
+    assert params.students["pupil"].epochs == SMOKE["defaults"]["epochs"]
+    assert params.students["pupil"].pseudo.fraction == 0.33
+
+
+def test_without_the_section_there_are_no_students(tmp_path):
+    assert load_params(write(tmp_path, SMOKE)).students == {}
+
+
+@pytest.mark.parametrize(("teacher", "expected"), [("all", ["lenet", "logistic"]), (["logistic"], ["logistic"]),
+                                                   (["logistic", "lenet", "logistic"], ["lenet", "logistic"])])
+def test_teachers_are_named_once_in_one_order(tmp_path, teacher, expected):
+    student = {"net": "mlp", "pseudo": {"teacher": teacher}}
+    params = load_params(changed(tmp_path, ("students",), {"pupil": student}))
+    assert teacher_names(params.students["pupil"], params.models) == expected
+    assert teacher_names(params.models["lenet"], params.models) == []

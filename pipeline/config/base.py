@@ -10,6 +10,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.errors import UserError, listed, nearest
 
 SECTIONS = ("seed", "data", "folds", "defaults", "models", "stackers", "ensemble", "submit")
+OPTIONAL = ("students",)    # dvc.yaml has the same default in its `vars`: an empty mapping
 FORBIDDEN = {"size": "canvas or image_size", "nfiles": "file_count"}  # DVC's run-cache ignores them: dvc#10296
 
 
@@ -25,7 +26,8 @@ AnySection = TypeVar("AnySection", bound=Section)
 def read_params(path: Path) -> dict[str, Any]:
     """The raw tree of params.yaml: all top-level sections present, no others, no forbidden names.
 
-    Parsed with the library that DVC uses, so both read the same values. Raises UserError.
+    Optional sections that are left out are empty mappings. Parsed with the library that DVC uses, so both read the
+    same values. Raises UserError.
     """
     try:
         tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
@@ -35,9 +37,10 @@ def read_params(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected a mapping with the sections {listed(SECTIONS)}")
+    allowed = (*SECTIONS, *OPTIONAL)
     problems = [
-        f"{path}: unknown section '{key}'; allowed: {listed(SECTIONS)}{nearest(key, SECTIONS)}"
-        for key in tree if key not in SECTIONS
+        f"{path}: unknown section '{key}'; allowed: {listed(allowed, limit=len(allowed))}{nearest(key, allowed)}"
+        for key in tree if key not in allowed
     ]
     problems += [f"{path}: section '{key}' is missing; fix: copy it from presets/digits.yaml"
                  for key in SECTIONS if key not in tree]
@@ -45,7 +48,7 @@ def read_params(path: Path) -> dict[str, Any]:
                  for where in _forbidden_names(tree, "")]
     if problems:
         raise UserError("\n".join(problems))
-    return tree
+    return {**{key: {} for key in OPTIONAL}, **tree}
 
 
 def parse(section: type[AnySection], raw: Any, where: str) -> AnySection:

@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 from pipeline.config.base import Section, parse, read_params
 from pipeline.config.data import DataConfig, FoldsConfig
 from pipeline.config.ensemble import EnsembleConfig, SubmitConfig
-from pipeline.config.model import ModelConfig, parse_model
+from pipeline.config.model import ModelConfig
 from pipeline.config.stacker import StackerConfig, parse_stacker
+from pipeline.config.students import parse_entry
 from pipeline.errors import UserError, listed, nearest
 
 Value = TypeVar("Value")
@@ -20,9 +21,15 @@ class Params(Section):
     data: DataConfig
     folds: FoldsConfig
     models: dict[str, ModelConfig]
+    students: dict[str, ModelConfig]
     stackers: dict[str, StackerConfig]
     ensemble: EnsembleConfig
     submit: SubmitConfig
+
+    @property
+    def networks(self) -> dict[str, ModelConfig]:
+        """Everything that is trained: models, then students."""
+        return {**self.models, **self.students}
 
 
 def load_params(path: Path) -> Params:
@@ -39,20 +46,27 @@ def load_params(path: Path) -> Params:
 
     seed = attempt(_seed, raw["seed"])
     models_raw = attempt(_named, raw, "models") or {}
+    students_raw = attempt(_named, raw, "students") or {}
     stackers_raw = attempt(_named, raw, "stackers") or {}
     sections = {key: attempt(parse, cls, raw[key], key) for key, cls in (
         ("data", DataConfig), ("folds", FoldsConfig), ("ensemble", EnsembleConfig), ("submit", SubmitConfig))}
     if raw["models"] in (None, {}):
         problems.append("params.yaml: models: empty; fix: add at least one entry, as in presets/digits.yaml")
-    models = {name: attempt(parse_model, name, models_raw, raw["defaults"]) for name in models_raw}
+    if raw["students"] is None:
+        problems.append("params.yaml: students: empty, which DVC does not take; fix: leave the section out, or "
+                        "students: {}")
+    named = {**raw, "models": models_raw, "students": students_raw}
+    models = {name: attempt(parse_entry, name, named) for name in models_raw}
+    students = {name: attempt(parse_entry, name, named) for name in students_raw}
+    networks = {**models, **students}
     stackers = {name: attempt(parse_stacker, name, stackers_raw) for name in stackers_raw}
     for name, stacker in stackers.items():
         if stacker is not None and stacker.models != "all":
-            problems += [f"params.yaml: stackers.{name}.models: no model '{m}'; allowed: all or {listed(models)}"
-                         f"{nearest(m, models)}" for m in stacker.models if m not in models]
+            problems += [f"params.yaml: stackers.{name}.models: no model '{m}'; allowed: all or {listed(networks)}"
+                         f"{nearest(m, networks)}" for m in stacker.models if m not in networks]
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
-    return Params(seed=seed, models=models, stackers=stackers, **sections)
+    return Params(seed=seed, models=models, students=students, stackers=stackers, **sections)
 
 
 def stacked(stacker: StackerConfig, model: str) -> bool:
@@ -60,9 +74,9 @@ def stacked(stacker: StackerConfig, model: str) -> bool:
     return stacker.models == "all" or model in stacker.models
 
 
-def member_names(models: dict[str, Any], stackers: dict[str, StackerConfig]) -> list[str]:
-    """Members in the order of params.yaml: each model, followed by its stackers as `model.stacker`."""
-    return [name for model in models
+def member_names(networks: dict[str, Any], stackers: dict[str, StackerConfig]) -> list[str]:
+    """Members in the order of `networks`: each model or student, followed by its stackers as `model.stacker`."""
+    return [name for model in networks
             for name in (model, *(f"{model}.{key}" for key, s in stackers.items() if stacked(s, model)))]
 
 

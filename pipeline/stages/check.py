@@ -1,8 +1,8 @@
 """Stage `check`: params.yaml is right as a whole, before anything expensive starts.
 
-Writes `plan/`: one small file for each model and each (model, stacker) with what its stages need to know beyond
-their own section, above all a digest of the one net's or stacker's code. A stage that depends on its plan file
-reruns when that code changes and not when another family's does.
+Writes `plan/`: the names of all members, and one small file for each model, student and stacker on one of them, with
+what its stages need to know beyond their own section, above all a digest of the one net's or stacker's code. A stage
+that depends on its plan file reruns when that code changes and not when another family's does.
 """
 
 from pathlib import Path
@@ -10,7 +10,8 @@ from pathlib import Path
 from pipeline.artefacts import PARAMS, PLAN, atomic_directory, write_json
 from pipeline.closure import closure_digest
 from pipeline.config.model import ModelConfig
-from pipeline.config.params import Params, load_params, stacked
+from pipeline.config.params import Params, load_params, member_names, stacked
+from pipeline.config.students import teacher_names
 from pipeline.errors import UserError
 from pipeline.nets import registry as nets
 from pipeline.stackers import registry as stackers
@@ -25,7 +26,13 @@ def run() -> None:
                         "there, as README.md says under 'Running a competition', or correct data.path")
     with atomic_directory(PLAN) as directory:
         write_json(directory / "data.json", params.data.model_dump(mode="json"))
-        for name, model in params.models.items():
+        write_json(directory / "members.json", {
+            "models": list(params.models), "students": list(params.students), "stackers": list(params.stackers),
+            "members": member_names(params.networks, params.stackers)})
+        for name, student in params.students.items():
+            write_json(directory / "students" / f"{name}.json",
+                       {"teachers": teacher_names(student, params.models), "models": sorted(params.models)})
+        for name, model in params.networks.items():
             code = closure_digest(nets.module_of(model.net))
             write_json(directory / "models" / f"{name}.json", {
                 "net": model.net, "builder": nets.target_of(model.net), "code": code,
@@ -41,12 +48,13 @@ def check_params(path: Path) -> Params:
     """params.yaml typed, with every net built once without memory, so that options and canvas are known to fit."""
     params = load_params(path)
     problems = []
-    for name, model in params.models.items():
+    for name, model in params.networks.items():
+        section = "students" if name in params.students else "models"
         try:
             _check_model(model, params.data.n_channels)
         except UserError as error:
-            problems += [f"params.yaml: models.{name}: {line}" for line in str(error).splitlines()]
-    if len(params.models) * (1 + len(params.stackers)) != len(_stage_names(params)):
+            problems += [f"params.yaml: {section}.{name}: {line}" for line in str(error).splitlines()]
+    if len(params.networks) * (1 + len(params.stackers)) != len(_stage_names(params)):
         problems.append("params.yaml: models: two pairs of model and stacker make the same stage name; fix: rename one")
     if problems:
         raise UserError("\n".join(problems))
@@ -54,7 +62,8 @@ def check_params(path: Path) -> Params:
 
 
 def _stage_names(params: Params) -> set[str]:
-    return {f"train@{m}" for m in params.models} | {f"stack@{m}-{s}" for m in params.models for s in params.stackers}
+    return ({f"train@{name}" for name in params.networks}
+            | {f"stack@{name}-{stacker}" for name in params.networks for stacker in params.stackers})
 
 
 def _check_model(model: ModelConfig, channels: int) -> None:

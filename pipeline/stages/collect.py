@@ -8,10 +8,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.artefacts import FEATURES, MODELS, OOF, PARAMS, REPORTS, atomic, file_digest, write_json
-from pipeline.config.base import read_params
-from pipeline.config.params import member_names
-from pipeline.config.stacker import parse_stacker
+from pipeline.artefacts import (
+    FEATURES,
+    MODELS,
+    OOF,
+    PARAMS,
+    PLAN,
+    PSEUDO,
+    REPORTS,
+    TEACHERS,
+    atomic,
+    file_digest,
+    read_json,
+    write_json,
+)
 from pipeline.errors import UserError
 from pipeline.members import read_member
 from pipeline.stages.competition import load_competition
@@ -19,13 +29,11 @@ from pipeline.stages.competition import load_competition
 
 def run() -> None:
     """Writes reports/members.json and reports/curves.csv; raises UserError naming every member that is not right."""
-    raw = read_params(PARAMS)
-    models = raw["models"] or {}
-    stackers = {str(name): parse_stacker(str(name), raw["stackers"]) for name in raw["stackers"] or {}}
-    names = member_names(models, stackers)
+    plan = read_json(PLAN / "members.json")
+    networks = [*plan["models"], *plan["students"]]
     roster = load_competition().roster
     problems, members = [], []
-    for name in names:
+    for name in plan["members"]:
         try:
             read_member(OOF / name, roster)
         except UserError as error:
@@ -37,10 +45,12 @@ def run() -> None:
                         "test": file_digest(OOF / name / "test.parquet")})
     if problems:
         raise UserError("\n".join(problems))
-    _prune(OOF, {f"{model}.{stacker}" for model in models for stacker in stackers} | set(models))
-    _prune(MODELS, set(models))
-    _prune(FEATURES, set(models))
-    curves = pd.concat([_long(pd.read_csv(MODELS / name / "curves.csv")) for name in models])
+    kept = {OOF: {*networks, *(f"{name}.{stacker}" for name in networks for stacker in plan["stackers"])},
+            MODELS: set(networks), FEATURES: set(networks), TEACHERS: set(plan["models"]),
+            PSEUDO: set(plan["students"])}
+    for parent, names in kept.items():
+        _prune(parent, names)
+    curves = pd.concat([_long(pd.read_csv(MODELS / name / "curves.csv")) for name in networks])
     with atomic(REPORTS / "curves.csv") as temporary:
         curves.to_csv(temporary, index=False)
     write_json(REPORTS / "members.json", {"fold_digest": roster.fold_digest, "members": members})
@@ -49,7 +59,7 @@ def run() -> None:
 
 def _prune(parent: Path, kept: set[str]) -> None:
     """Deletes the directories below `parent` that no entry of params.yaml names."""
-    for path in sorted(parent.iterdir()):
+    for path in sorted(parent.iterdir()) if parent.exists() else []:
         if path.is_dir() and path.name not in kept:
             shutil.rmtree(path)
             print(f"{path}: deleted, not named in {PARAMS}")

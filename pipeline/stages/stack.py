@@ -1,6 +1,7 @@
-"""Stage `stack@<model>-<stacker>`: penultimate features -> a member, fitted once per network, in that network's space.
+"""Stages `stack@<model>-<stacker>`, `stack_student@...`: penultimate features -> a member.
 
-The scores of a fold's replicas (`seeds`) are averaged before they become probabilities.
+A stacker is fitted once per network, in that network's space. The scores of a fold's replicas (`seeds`) are averaged
+before they become probabilities.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pipeline.artefacts import FEATURES, OOF, PARAMS, PLAN, read_json, write_jso
 from pipeline.cells import Cell
 from pipeline.config.base import read_params
 from pipeline.config.stacker import StackerConfig, parse_stacker
+from pipeline.config.students import entries
 from pipeline.errors import UserError, listed, nearest
 from pipeline.members import Member, write_member
 from pipeline.rng import derive
@@ -39,7 +41,7 @@ def run(model: str, stacker: str) -> None:
     A pair that params.yaml does not select leaves a note instead of a member, which `collect` passes over.
     """
     raw = read_params(PARAMS)
-    models = raw["models"] or {}
+    models = entries(raw)
     if model not in models:
         raise UserError(f"params.yaml: models: no model '{model}'; allowed: {listed(models)}{nearest(model, models)}")
     config = parse_stacker(stacker, raw["stackers"] or {})
