@@ -71,8 +71,10 @@ def main() -> None:
             return replace(made, seed=seed, scratch=made.scratch.with_name(f"{made.scratch.name}.seed{seed}"))
 
         large = job("large", ndsb_model("large", RECIPE | LARGE | {"epochs": options.epochs}), 0)
-        short = {(name, seed): job(f"feature{i}", ndsb_model("short", RECIPE | change | {"epochs": options.short}), seed)
-                 for seed in range(options.seeds) for i, (name, change) in enumerate(FEATURES.items())}
+        configs = {name: ndsb_model("short", RECIPE | change | {"epochs": options.short})
+                   for name, change in FEATURES.items()}
+        short = {(name, seed): job(f"feature{i}", config, seed)
+                 for seed in range(options.seeds) for i, (name, config) in enumerate(configs.items())}
         started = time.perf_counter()
         train_folds([large, *short.values()], "single", slots=options.jobs)
         seconds = time.perf_counter() - started

@@ -12,11 +12,11 @@ from pipeline.config.base import read_params
 from pipeline.config.model import ModelConfig
 from pipeline.config.students import parse_entry
 from pipeline.errors import UserError
+from pipeline.lr_range import FEWEST, RangeCurve, range_test, suggest
 from pipeline.plots.lr_range import draw_lr_range
 from pipeline.stages.competition import load_competition
 from pipeline.stages.train import fold_jobs, with_features
 from pipeline.training.job import FoldJob
-from pipeline.training.lr_range import FEWEST, RangeCurve, range_test, suggest
 from pipeline.training.transfer import require_other_data
 
 FOLDER = REPORTS / "lr"     # <model>.png, <model>.csv

@@ -87,7 +87,7 @@ def test_nets_lists_costs_and_says_why_a_net_does_not_take_a_canvas(capsys, monk
     rows = {row["net"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["logistic_regression"]["parameters"] == 3 * 16 * 16 * 10 + 10
     assert rows["logistic_regression"]["flops"] == 2 * 3 * 16 * 16 * 10
-    assert rows["resnet18"]["options"] == ["width", "dropout", "stem", "pool", "stochastic_depth"]
+    assert rows["resnet18"]["options"] == ["width", "dropout", "stem", "stem_stride", "pool", "stochastic_depth"]
     assert rows["vgg19"]["refused"] == "net 'vgg19': canvas 16 is too small; fix: canvas: 32 or more"
 
 

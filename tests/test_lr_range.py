@@ -16,9 +16,9 @@ from pipeline import cli
 from pipeline.closure import ROOT
 from pipeline.data.store import Packed, open_packed
 from pipeline.errors import UserError
+from pipeline.lr_range import RangeCurve, range_test, smooth, suggest
 from pipeline.plots.lr_range import draw_lr_range
 from pipeline.training.fold import train_fold
-from pipeline.training.lr_range import RangeCurve, range_test, smooth, suggest
 
 LOGS = np.linspace(-10.0, 2.0, 201)
 FALLING = 2.3 - 1.3 / (1 + np.exp(-2 * (LOGS + 5)))     # steepest at log lr -5
