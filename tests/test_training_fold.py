@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import signal
 import subprocess
 import sys
 import time
@@ -30,25 +29,6 @@ from pipeline.training.weights import load_weights
 STOPPING = {"weights": "best", "early_stopping": {"patience": 2, "holdout": 0.2}}
 ROOT = Path(__file__).resolve().parent.parent
 
-# Trains the pickled job of argv[1] and kills itself with signal 9 at the argv[3]-th call of function argv[2].
-KILLED = """
-import os, pickle, signal, sys
-import torch
-torch.set_num_threads(1)
-from pipeline.training import epoch, fold
-job = pickle.loads(open(sys.argv[1], "rb").read())
-places = {"step": (epoch, "set_rates"), "save": (fold, "save_state"), "done": (fold, "write_json")}
-module, name = places[sys.argv[2]]
-calls, original = [0], getattr(module, name)
-def counted(*arguments, **options):
-    calls[0] += 1
-    if calls[0] == int(sys.argv[3]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*arguments, **options)
-setattr(module, name, counted)
-fold.train_fold(job)
-"""
-
 # Takes the lock of argv[1], says so, and keeps it.
 HOLDING = """
 import sys, time
@@ -74,32 +54,6 @@ def trained(job: FoldJob) -> tuple[bytes, bytes]:
 @pytest.fixture(scope="module")
 def unbroken(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
     return trained(fold_job(packed, tmp_path_factory.mktemp("unbroken"), **STOPPING))
-
-
-@pytest.mark.parametrize(("where", "call"), [("step", 2), ("step", 6), ("save", 2), ("step", 11), ("done", 1)])
-def test_a_killed_fold_ends_with_the_bytes_of_an_unbroken_one(
-    packed: Path, unbroken: tuple[bytes, bytes], tmp_path: Path, where: str, call: int
-) -> None:
-    job = fold_job(packed, tmp_path / "scratch", **STOPPING)
-    (tmp_path / "job.pickle").write_bytes(pickle.dumps(job))
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "job.pickle"), where, str(call)]
-    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert not (job.scratch / "done.json").exists()
-    assert trained(job) == unbroken
-
-
-def test_a_killed_fold_with_every_random_change_ends_with_the_same_bytes(packed: Path, tmp_path: Path) -> None:
-    """Mixing, erasing, sampling and dropout draw from generators of their epoch; whitening is fitted again."""
-    changes = {"erase": {}, "mix": {"mixup": 0.3, "cutmix": 1.0}, "sampling": "balanced", "whiten": "zca",
-               "options": {"dropout": 0.2}, "loss": {"name": "weston_watkins", "smoothing": 0.1}}
-    expected = trained(fold_job(packed, tmp_path / "unbroken", **changes))
-    job = fold_job(packed, tmp_path / "scratch", **changes)
-    (tmp_path / "job.pickle").write_bytes(pickle.dumps(job))
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "job.pickle"), "step", "8"]
-    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert trained(job) == expected
 
 
 def test_replicas_differ_and_the_first_does_not_depend_on_their_number(
