@@ -21,7 +21,7 @@ check: setup
 
 bench: setup
 	$(BIN)/python benchmarks/warp.py
-	$(BIN)/python benchmarks/precision.py
+	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/ensemble.py
 
 setup: $(BIN)/.installed
