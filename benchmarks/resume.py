@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from kill import BATCH, RENAMES, SAVE, Event, place, results, train_until
+from kill import BATCH, RENAMES, SAVE, START, Event, place, results, train_until
 from report import write
 
 from pipeline.config.data import DataConfig
@@ -65,8 +65,8 @@ def main() -> None:
         packed = Path(work) / "packed"
         pack(DataConfig(source="digits", path="."), packed)
         found = {
-            name: measured(name, packed, Path(work), points=options.points // (1 if name == "base" else 8),
-                           seed=options.seed)
+            name: measured(name, packed, Path(work), seed=options.seed,
+                           points=options.points if name == "base" else max(1, options.points // 8))
             for name in options.variants
         }
     write("resume", {
@@ -113,7 +113,7 @@ def killed(job: FoldJob, kills: Kills, *, batches: int) -> list[str]:
     for kill in kills:
         if train_until(job, trace, **kill):
             return places
-        places.append(place(trace.read_text() if trace.exists() else "|", batches=batches))
+        places.append(place(trace.read_text() if trace.exists() else START, batches=batches))
     train_until(job, trace)
     return places
 
