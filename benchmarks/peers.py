@@ -1,7 +1,7 @@
 """What a user would pick instead, on the same two cores: Lightning, timm's loop and fastai against train_fold.
 
     pip install -c constraints.txt -r benchmarks/peers-requirements.txt     (in an environment of its own)
-    python benchmarks/peers.py [--rows 512] [--epochs 2] [--rounds 3]
+    python benchmarks/peers.py [--rows 768] [--epochs 2] [--rounds 3] [--workers]
 
 Same net, images, law of augmentation, batch, optimiser, schedule and epochs (peer_task.py). Seconds run from images
 in memory (for ours: in the packed store) to trained weights, with the loader's start; imports and the start of the
@@ -29,14 +29,16 @@ from synthetic import flower_store
 
 Row = dict[str, Any]
 OURS = Way("ours", cores=1), Way("ours", cores=2, folds=2)
-MACHINE = {"cores": 2, "threads": 2}, {"cores": 2, "workers": 1}, {"cores": 1}      # a peer gets the best of these
+MACHINE = {"cores": 2, "threads": 2}, {"cores": 1}         # a peer gets the best of these
+WITH_WORKER = {"cores": 2, "workers": 1}
 
 
 def main() -> None:
     options, console = arguments(), Console()
     missing = [who for who in PEERS if not installed(who)]
+    machine = (*MACHINE, WITH_WORKER) if options.workers else MACHINE
     ways = [*OURS, *(Way(who, tuned=tuned, **how) for who in PEERS if who not in missing
-                     for tuned in (False, True) for how in MACHINE)]
+                     for tuned in (False, True) for how in machine)]
     with TemporaryDirectory() as directory, ExitStack() as stack:
         packed = flower_store(Path(directory), rows=options.rows + HELD)
         spawn = multiprocessing.get_context("spawn")
@@ -62,9 +64,10 @@ def main() -> None:
 
 def arguments() -> Any:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--rows", type=int, default=512, help="of an epoch")
+    made.add_argument("--rows", type=int, default=768, help="of an epoch")
     made.add_argument("--epochs", type=int, default=2)
     made.add_argument("--rounds", type=int, default=3, help="that each contestant is measured")
+    made.add_argument("--workers", action="store_true", help="peers also with one thread and a loader's worker")
     return made.parse_args()
 
 
