@@ -18,9 +18,9 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 from growth import BATCH_BYTES, Sample, growth_job, sampled_epochs, sampled_trainings
 
-# One batch of uint8 images that is not let go in each of the 270 epochs between the two samples is 34 MiB, its float32
-# form four times as much. Without a leak the samples of benchmarks/growth.py differ by a few MiB either way.
-BOUND = 90 * BATCH_BYTES
+# One batch of uint8 images not let go in each of 270 epochs is 34 MiB, its float32 form four times as much. What
+# the allocator holds on to for a while comes and goes by up to 16 MiB, in single epochs: so the least of five counts.
+BOUND = 160 * BATCH_BYTES
 ROW_BYTES = 512     # of the curves and the timing of one epoch, which every checkpoint holds
 
 
@@ -35,10 +35,12 @@ def held(sample: Sample) -> tuple[int, int, int]:
 
 
 def test_epochs_leave_nothing_but_their_row_of_the_curves(job: FoldJob) -> None:
-    early, late = run_jobs(partial(sampled_epochs, epochs=(30, 300)), [job], slots=1)[0]
-    assert held(late) == held(early)
-    assert late.resident - early.resident < BOUND
-    assert 0 < late.written - early.written < 270 * ROW_BYTES
+    epochs = (*range(26, 31), *range(296, 301))
+    samples = run_jobs(partial(sampled_epochs, epochs=epochs), [job], slots=1)[0]
+    early, late = samples[:5], samples[5:]
+    assert {held(sample) for sample in samples} == {held(samples[0])}
+    assert min(sample.resident for sample in late) - min(sample.resident for sample in early) < BOUND
+    assert 0 < late[-1].written - early[-1].written < 270 * ROW_BYTES
 
 
 def test_trainings_leave_nothing(job: FoldJob) -> None:
