@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fold_run import fold_job
+from joblib.externals.loky import get_reusable_executor
 from peer_task import CONFIG, Task
 
 from pipeline.cells import Cell
@@ -80,4 +81,6 @@ def ours(way: Way, packed: Path, rows: int, epochs: int) -> tuple[float, float]:
         else:
             train_fold(jobs[0])
         seconds = time.perf_counter() - started
+        if way.folds > 1:               # idle workers would keep this process from ending
+            get_reusable_executor().shutdown(wait=True)
         return seconds, float(pd.read_csv(jobs[0].scratch / "curves.csv")["train_loss"].iloc[-1])
