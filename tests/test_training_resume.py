@@ -56,6 +56,7 @@ def test_a_killed_fold_ends_with_the_bytes_of_an_unbroken_one(
     job = resume_job("base", packed, tmp_path / "scratch", rows=ROWS)
     assert killed(job, [{"event": event}], batches=batches_of(job)) == [where]
     assert results(job) == base
+    assert not (job.scratch / "checkpoint.pt").exists()
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != "base"])

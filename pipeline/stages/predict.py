@@ -40,6 +40,7 @@ from pipeline.training.executors import device_for, devices, run_jobs, slots
 from pipeline.training.feed import IDENTITY, Features, Feed, Images
 from pipeline.training.precision import resolve_precision
 from pipeline.training.predict import embed_rows, predict_and_embed, predict_rows
+from pipeline.training.resident import placed
 from pipeline.training.side import side_file
 from pipeline.training.weights import WeightsMeta, load_weights
 
@@ -178,4 +179,5 @@ def _feed(job: PredictJob, packed: Packed) -> Feed:
         opened = {path: np.load(path, mmap_mode="r") for path in job.frozen}    # the first view may be the plain image
         plain, *views = (opened[path] for path in job.frozen)
         return Features(plain, views)
-    return Images(packed, job.config, job.matrices, None if job.side is None else np.load(job.side, mmap_mode="r"))
+    side = None if job.side is None else np.load(job.side, mmap_mode="r")
+    return placed(Images(packed, job.config, job.matrices, side), job.device)

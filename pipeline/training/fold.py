@@ -46,6 +46,7 @@ def train_fold(job: FoldJob) -> Path:
     parent = os.getppid()
     done = job.scratch / "done.json"
     if done.exists():
+        (job.scratch / CHECKPOINT).unlink(missing_ok=True)      # of a run that was killed just before it did so
         return job.scratch
     waiting = Look("waiting", 0, job.config.epochs, 0.0)
     with hold_lock(job.scratch / "lock", lambda note: report(job, replace(waiting, note=note))), \
@@ -53,7 +54,7 @@ def train_fold(job: FoldJob) -> Path:
         if not done.exists():  # whoever held the lock may have finished it
             _train(job, parent)
             write_json(done, {"model": job.model, "cell": job.cell, "fold_digest": job.fold_digest})
-            (job.scratch / CHECKPOINT).unlink()
+            (job.scratch / CHECKPOINT).unlink(missing_ok=True)
     return job.scratch
 
 
