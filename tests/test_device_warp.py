@@ -13,8 +13,10 @@ from pipeline.augment.affine import affine_matrices, draw_matrices, fit_matrices
 from pipeline.augment.device_warp import warp_flat
 from pipeline.augment.views import view_matrices
 from pipeline.augment.warp import warp_batch
+from pipeline.cells import Cell
 from pipeline.config.model import AugmentConfig, TtaConfig
 from pipeline.data.store import Packed, open_packed
+from pipeline.stages.predict import PredictJob, _feed
 from pipeline.training import resident
 from pipeline.training.feed import Images
 from pipeline.training.resident import ResidentImages, placed, resident_pixels
@@ -242,3 +244,15 @@ def test_only_a_gpu_with_room_holds_the_store(digits: Packed, monkeypatch: pytes
     for memory, expected in [(enough, ResidentImages(images, "cuda:0")), (enough - 1, images)]:
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, m=memory: SimpleNamespace(total_memory=m))
         assert placed(images, "cuda:0") == expected
+
+
+def test_predictions_are_warped_on_the_gpu_too(digits: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = SimpleNamespace(total_memory=16 * len(digits.pixels))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: memory)
+    images, _ = feeds(digits)
+    asked = PredictJob(
+        weights=[], fold_digest="", classes=digits.classes, config=images.config, matrices=images.matrices,
+        cell=Cell(0, 0, 0, np.arange(3), np.arange(3)), features=Path(), device="cuda:0", side=None, frozen=[],
+    )
+    assert isinstance(_feed(asked, digits), ResidentImages)
+    assert isinstance(_feed(replace(asked, device="cpu"), digits), Images)
