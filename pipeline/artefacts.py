@@ -22,6 +22,7 @@ MODELS = Path("models")                  # <model>/<network>.safetensors, curves
 FEATURES = Path("features")              # <model>/<network>.train.npy, <network>.test.npy, networks.json
 TEACHERS = Path("teachers")              # <model>/fold<cell>.npy: what the cell's networks say of the test rows
 PSEUDO = Path("pseudo")                  # <student>/fold<cell>.npy: targets, the mean over its teachers
+FOREIGN = Path("foreign")                # <member>/oof.parquet, test.parquet, meta.json: imported, a user's input
 OOF = Path("oof")                        # <member>/oof.parquet, test.parquet
 BLENDS = Path("blends")                  # <method>/oof.parquet, test.parquet
 REPORTS = Path("reports")

@@ -9,12 +9,14 @@ import typer
 
 from pipeline.errors import UserError
 
-STAGES, LOOK = "Stages (dvc repro runs them)", "Looking at the ensemble"
+STAGES, LOOK, TOOLS = "Stages (dvc repro runs them)", "Looking at the ensemble", "Members from and for other tools"
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Model = Annotated[str, typer.Argument(help="A key under models: or students: in params.yaml.")]
 Student = Annotated[str, typer.Argument(help="A key under students: in params.yaml.")]
 Stacker = Annotated[str, typer.Argument(help="A key under stackers: in params.yaml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the rows as JSON instead of a table.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print the rows as CSV instead of a table.")]
+Svg = Annotated[Path | None, typer.Option(help="Also save the table as a picture.")]
 
 
 def main() -> None:
@@ -92,6 +94,14 @@ def stack(model: Model, stacker: Stacker) -> None:
 
 
 @app.command(rich_help_panel=STAGES)
+def foreign(name: Annotated[str, typer.Argument(help="A key under foreign: in params.yaml.")]) -> None:
+    """Check an imported member once more and let it join."""
+    from pipeline.stages import foreign as stage
+
+    stage.run(name)
+
+
+@app.command(rich_help_panel=STAGES)
 def collect() -> None:
     """Check the members that params.yaml names and delete the artefacts of all others."""
     from pipeline.stages import collect as stage
@@ -124,33 +134,89 @@ def repro(jobs: Annotated[int, typer.Option(min=1, help="Stages side by side; th
 
 
 @app.command(rich_help_panel=LOOK)
-def leaderboard(
-    as_json: AsJson = False,
-    svg: Annotated[Path | None, typer.Option(help="Also save the table as a picture.")] = None,
-) -> None:
+def leaderboard(as_json: AsJson = False, as_csv: AsCsv = False, svg: Svg = None) -> None:
     """Scores of every member and method: in sample, nested, and against uniform and the best single member."""
     from pipeline import show
 
-    show.leaderboard(as_json=as_json, svg=svg)
+    show.leaderboard(as_json=as_json, as_csv=as_csv, svg=svg)
 
 
 @app.command(rich_help_panel=LOOK)
 def loo(
-    as_json: AsJson = False,
-    svg: Annotated[Path | None, typer.Option(help="Also save the table as a picture.")] = None,
+    as_json: AsJson = False, as_csv: AsCsv = False, svg: Svg = None,
+    check: Annotated[bool, typer.Option("--check", help="Exit code 1 when a member hurts.")] = False,
 ) -> None:
     """Leave-one-out: what the final ensemble scores without each member, in three forms."""
-    from pipeline import show
+    from pipeline import show_members
 
-    show.leave_one_out(as_json=as_json, svg=svg)
+    raise typer.Exit(show_members.leave_one_out(as_json=as_json, as_csv=as_csv, check=check, svg=svg))
 
 
 @app.command(rich_help_panel=LOOK)
-def diversity(as_json: AsJson = False) -> None:
-    """Correlation of errors and disagreement of every pair of members."""
-    from pipeline import show
+def paths(as_json: AsJson = False, as_csv: AsCsv = False) -> None:
+    """How good 1, 2, ... members are, added from the best or removed from all."""
+    from pipeline import show_members
 
-    show.diversity(as_json=as_json)
+    show_members.paths(as_json=as_json, as_csv=as_csv)
+
+
+@app.command(rich_help_panel=LOOK)
+def diversity(as_json: AsJson = False, as_csv: AsCsv = False) -> None:
+    """Correlation of errors and disagreement of every pair of members, and what their diversity gains."""
+    from pipeline import show_members
+
+    show_members.diversity(as_json=as_json, as_csv=as_csv)
+
+
+@app.command(rich_help_panel=LOOK)
+def calibration(as_json: AsJson = False, as_csv: AsCsv = False) -> None:
+    """How far the final probabilities can be trusted, and which classes cost most."""
+    from pipeline import show_labels
+
+    show_labels.calibration(as_json=as_json, as_csv=as_csv)
+
+
+@app.command(rich_help_panel=LOOK)
+def label_errors(
+    as_json: AsJson = False, as_csv: AsCsv = False,
+    top: Annotated[int, typer.Option(min=1, help="How many to show.")] = 30,
+) -> None:
+    """Training labels that are probably wrong, the most doubtful first."""
+    from pipeline import show_labels
+
+    show_labels.label_errors(as_json=as_json, as_csv=as_csv, top=top)
+
+
+@app.command(rich_help_panel=TOOLS)
+def import_member(
+    name: Annotated[str, typer.Argument(help="What the member is called here: letters, digits, '_' and '-'.")],
+    oof: Annotated[Path, typer.Option(help="Their out-of-fold rows: id, fold, a column per class; CSV or parquet.")],
+    test: Annotated[Path, typer.Option(help="Their test rows: id, a column per class.")],
+    classes: Annotated[
+        Path | None, typer.Option("--map", help="CSV theirs,ours: classes that are spelt otherwise.")] = None,
+    normalise: Annotated[bool, typer.Option("--normalise", help="Divide every row by its sum.")] = False,
+    hard: Annotated[
+        bool, typer.Option("--hard", help="The files hold id,label: votes instead of probabilities.")] = False,
+    same_folds: Annotated[
+        bool, typer.Option("--same-folds", help="State that a file without fold was made on folds/folds.csv.")] = False,
+) -> None:
+    """Let another tool's predictions join the ensemble, under the same contract."""
+    from pipeline import importing
+
+    importing.import_member(name, oof=oof, test=test, classes=classes, normalise=normalise, hard=hard,
+                            same_folds=same_folds)
+
+
+@app.command(rich_help_panel=TOOLS)
+def export_member(
+    name: Annotated[str, typer.Argument(help="A member, or blends/<method>.")],
+    oof: Annotated[Path, typer.Option(help="Where its out-of-fold rows go: .csv or .parquet.")],
+    test: Annotated[Path, typer.Option(help="Where its test rows go: .csv or .parquet.")],
+) -> None:
+    """Write a member's rows as tables that import-member, or another tool, reads."""
+    from pipeline import importing
+
+    importing.export_member(name, oof=oof, test=test)
 
 
 @app.command()

@@ -72,6 +72,12 @@ MISTAKES = [
      "allowed: all or 'lenet', 'logistic'; did you mean 'lenet'?"),
     (("students", "pupil"), {"net": "lenet5", "pseudo": {"teacher": ["pupil"]}}, "'pupil' is a student",
      "fix: one of 'lenet', 'logistic'"),
+    (("foreigns",), {}, "unknown section 'foreigns'", "did you mean 'foreign'?"),
+    (("foreign",), None, "foreign: empty", "fix: leave the section out, or foreign: {}"),
+    (("foreign", "theirs"), {"kind": "vote"}, "foreign.theirs.kind: unknown value 'vote'", "did you mean 'votes'?"),
+    (("foreign", "theirs"), None, "foreign.theirs: expected a mapping", "found None"),
+    (("foreign", "lenet"), {}, "foreign.lenet: models: or students: has an entry of this name", "fix: rename one"),
+    (("foreign", "lenet.svm"), {}, "foreign.lenet.svm", "letters, digits, '_' and '-'"),
 ]
 
 
@@ -139,6 +145,12 @@ def test_students_are_members_after_the_models(tmp_path):
 
 def test_without_the_section_there_are_no_students(tmp_path):
     assert load_params(write(tmp_path, SMOKE)).students == {}
+
+
+def test_foreign_members_come_last_and_hold_probabilities_unless_said_otherwise(tmp_path):
+    params = load_params(changed(tmp_path, ("foreign",), {"b": {}, "a": {"kind": "votes"}}))
+    assert member_names({"net": None}, {}, ["b", "a"]) == ["net", "b", "a"]
+    assert {name: entry.kind for name, entry in params.foreign.items()} == {"a": "votes", "b": "probabilities"}
 
 
 @pytest.mark.parametrize(("teacher", "expected"), [("all", ["lenet", "logistic"]), (["logistic"], ["logistic"]),

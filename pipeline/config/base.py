@@ -10,7 +10,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.errors import UserError, listed, nearest
 
 SECTIONS = ("seed", "data", "folds", "defaults", "models", "stackers", "ensemble", "submit")
-OPTIONAL = ("students",)    # dvc.yaml has the same default in its `vars`: an empty mapping
+OPTIONAL = ("students", "foreign")     # dvc.yaml has the same defaults in its `vars`: empty mappings
 FORBIDDEN = {"size": "canvas or image_size", "nfiles": "file_count"}  # DVC's run-cache ignores them: dvc#10296
 
 

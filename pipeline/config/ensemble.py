@@ -5,26 +5,46 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config.base import Section
+from pipeline.errors import listed, nearest
 
-MethodName = Literal["uniform", "geometric", "rank", "vote", "weighted_vote", "greedy", "blend"]
+MEANS = ("uniform", "geometric", "power", "rank")
+VOTES = ("vote", "soft_vote", "weighted_vote")
+WEIGHTS = ("greedy", "blend", "class_weights")
+SECOND_LEVEL = ("stack_logistic", "stack_svm", "stack_lightgbm")
+METHODS = (*MEANS, *VOTES, *WEIGHTS, *SECOND_LEVEL)             # from simple to complex
+CALIBRATIONS = ("temperature", "vector", "dirichlet")           # behind a method's name: geometric+temperature
+DEFAULT = (*MEANS, *VOTES, "greedy", "blend", "geometric+temperature", "blend+temperature")
 
 
 class EnsembleConfig(Section):
     """`ensemble:`."""
 
     metric: Literal["log_loss", "accuracy", "top_5", "macro_f1"] = "log_loss"
-    methods: tuple[MethodName, ...] = ("uniform", "geometric", "rank", "vote", "weighted_vote", "greedy", "blend")
-    final: Literal["auto"] | MethodName = "auto"    # auto: best nested score; within one standard error the simpler
+    methods: tuple[str, ...] = DEFAULT
+    final: str = "auto"                             # auto: best nested score; within one standard error the simpler
     greedy_steps: int = Field(50, ge=1, le=1000)
+    greedy_bags: int = Field(20, ge=1, le=1000)     # 1: one bag of all members
+    greedy_share: Annotated[float, Field(gt=0, le=1)] = 0.5     # of the members in each bag
+    shrinkage: Annotated[float, Field(ge=0)] = 1.0  # of class_weights, logistic, vector and dirichlet
+    repeats: int = Field(3, ge=0, le=100)           # further partitions of the rows that the nested score is taken over
     bootstrap: int = Field(1000, ge=100, le=100_000)
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        for name in self.methods:
+            base, plus, calibration = name.partition("+")
+            if base not in METHODS:
+                raise ValueError(f"methods: unknown method '{base}'; allowed: {listed(METHODS, limit=len(METHODS))}"
+                                 f"{nearest(base, METHODS)}")
+            if plus and calibration not in CALIBRATIONS:
+                raise ValueError(f"methods: unknown calibration '{calibration}' behind '{base}'; "
+                                 f"allowed: {listed(CALIBRATIONS)}{nearest(calibration, CALIBRATIONS)}")
         if len(set(self.methods)) != len(self.methods) or not self.methods:
             raise ValueError("methods: name at least one, each once")
         if self.final != "auto" and self.final not in self.methods:
-            raise ValueError(f"final: '{self.final}' is not among ensemble.methods")
+            raise ValueError(f"final: '{self.final}' is not among ensemble.methods; allowed: auto or "
+                             f"{listed(self.methods, limit=len(self.methods))}{nearest(self.final, self.methods)}")
         return self
 
 

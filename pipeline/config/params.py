@@ -1,11 +1,13 @@
 """The whole of params.yaml, checked at once: what `check` runs before anything expensive starts."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.config.base import Section, parse, read_params
+from pipeline.config.base import OPTIONAL, Section, parse, read_params
 from pipeline.config.data import DataConfig, FoldsConfig
 from pipeline.config.ensemble import EnsembleConfig, SubmitConfig
+from pipeline.config.foreign import ForeignConfig, parse_foreign
 from pipeline.config.model import ModelConfig
 from pipeline.config.stacker import StackerConfig, parse_stacker
 from pipeline.config.students import parse_entry
@@ -23,6 +25,7 @@ class Params(Section):
     models: dict[str, ModelConfig]
     students: dict[str, ModelConfig]
     stackers: dict[str, StackerConfig]
+    foreign: dict[str, ForeignConfig]
     ensemble: EnsembleConfig
     submit: SubmitConfig
 
@@ -48,25 +51,27 @@ def load_params(path: Path) -> Params:
     models_raw = attempt(_named, raw, "models") or {}
     students_raw = attempt(_named, raw, "students") or {}
     stackers_raw = attempt(_named, raw, "stackers") or {}
+    foreign_raw = attempt(_named, raw, "foreign") or {}
     sections = {key: attempt(parse, cls, raw[key], key) for key, cls in (
         ("data", DataConfig), ("folds", FoldsConfig), ("ensemble", EnsembleConfig), ("submit", SubmitConfig))}
     if raw["models"] in (None, {}):
         problems.append("params.yaml: models: empty; fix: add at least one entry, as in presets/digits.yaml")
-    if raw["students"] is None:
-        problems.append("params.yaml: students: empty, which DVC does not take; fix: leave the section out, or "
-                        "students: {}")
+    problems += [f"params.yaml: {key}: empty, which DVC does not take; fix: leave the section out, or {key}: {{}}"
+                 for key in OPTIONAL if raw[key] is None]
     named = {**raw, "models": models_raw, "students": students_raw}
     models = {name: attempt(parse_entry, name, named) for name in models_raw}
     students = {name: attempt(parse_entry, name, named) for name in students_raw}
     networks = {**models, **students}
     stackers = {name: attempt(parse_stacker, name, stackers_raw) for name in stackers_raw}
+    foreign = {name: attempt(parse_foreign, name, entry, networks) for name, entry in foreign_raw.items()}
     for name, stacker in stackers.items():
         if stacker is not None and stacker.models != "all":
             problems += [f"params.yaml: stackers.{name}.models: no model '{m}'; allowed: all or {listed(networks)}"
                          f"{nearest(m, networks)}" for m in stacker.models if m not in networks]
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
-    return Params(seed=seed, models=models, students=students, stackers=stackers, **sections)
+    return Params(seed=seed, models=models, students=students, stackers=stackers, foreign=foreign,
+                  **sections)
 
 
 def stacked(stacker: StackerConfig, model: str) -> bool:
@@ -74,10 +79,13 @@ def stacked(stacker: StackerConfig, model: str) -> bool:
     return stacker.models == "all" or model in stacker.models
 
 
-def member_names(networks: dict[str, Any], stackers: dict[str, StackerConfig]) -> list[str]:
-    """Members in the order of `networks`: each model or student, followed by its stackers as `model.stacker`."""
-    return [name for model in networks
-            for name in (model, *(f"{model}.{key}" for key, s in stackers.items() if stacked(s, model)))]
+def member_names(
+    networks: dict[str, Any], stackers: dict[str, StackerConfig], foreign: Iterable[str] = ()
+) -> list[str]:
+    """Members in the order of `networks`: each model or student, its stackers as `model.stacker`; last `foreign`."""
+    own = [name for model in networks
+           for name in (model, *(f"{model}.{key}" for key, s in stackers.items() if stacked(s, model)))]
+    return [*own, *foreign]
 
 
 def _seed(value: Any) -> int:

@@ -7,16 +7,20 @@ from pydantic import Field
 from pipeline.config.base import Section, parse
 from pipeline.errors import UserError, listed, nearest
 
+Handmade = Literal["dimensions", "moments", "haralick"]
+Positive = Annotated[float, Field(gt=0)]
+
 
 class SvmConfig(Section):
     """A one-vs-rest support vector machine with squared hinge loss on standardised features."""
 
     kind: Literal["svm"]
     models: Literal["all"] | tuple[str, ...] = "all"
-    c: Annotated[float, Field(gt=0)] = 0.05          # weight of the summed hinge losses against ||w||^2 / 2
-    kernel: Literal["linear", "rbf"] = "linear"
-    gamma: Annotated[float, Field(gt=0)] | None = None   # rbf; null: 1 / number of features
-    components: int = Field(1000, ge=1)              # rbf: Nystroem landmarks
+    handmade: tuple[Handmade, ...] = ()              # hand-made features, appended to the network's
+    c: Positive | Literal["auto"] = 0.2              # of the summed hinge losses against ||w||^2 / 2; auto: by inner rows
+    kernel: Literal["linear", "rbf", "exact_rbf"] = "linear"    # rbf: by Nystroem's landmarks; exact: up to 8,000 rows
+    gamma: Positive | Literal["auto"] = "auto"       # rbf: exp(-gamma |x - y|^2); auto: 1 / median |x - y|^2
+    components: int = Field(1000, ge=1)              # rbf: landmarks
     pca: Annotated[int, Field(ge=1)] | None = None
 
 
@@ -25,8 +29,10 @@ class LightgbmConfig(Section):
 
     kind: Literal["lightgbm"]
     models: Literal["all"] | tuple[str, ...] = "all"
+    handmade: tuple[Handmade, ...] = ()              # hand-made features, appended to the network's
     pca: Annotated[int, Field(ge=1)] | None = 48
-    rounds: int = Field(40, ge=1)
+    rounds: int = Field(100, ge=1)                   # at most, with patience
+    patience: Annotated[int, Field(ge=1)] | None = 5     # rounds without progress on inner rows; null: all rounds
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
     leaves: int = Field(15, ge=2)
     min_sum_hessian: Annotated[float, Field(ge=0)] = 5.0

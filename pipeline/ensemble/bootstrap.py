@@ -1,17 +1,36 @@
-"""How sure a difference of two scores is: both are scored on the same resampled rows (Efron and Tibshirani 1993)."""
+"""How sure a score or a difference of scores is: all predictions are scored on the same resampled rows.
 
-from collections.abc import Iterator
+Sources: Efron and Tibshirani 1993, chapters 13 and 16; for many comparisons at once Westfall and Young 1993, 2.6 (the
+largest of the studentised differences), as Romano and Wolf 2005, Econometrica 73(4).
+"""
+
 from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.ensemble.outcomes import losses, resampled_losses
 from pipeline.metrics import Metric
 from pipeline.rng import generator
+
+CHUNK = 64      # draws at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The rows that are resampled: rows of one cluster (images of one group) are drawn together."""
+
+    labels: np.ndarray              # (N,)
+    classes: int
+    metric: Metric
+    draws: int
+    level: float                    # of the intervals, in (0, 1)
+    seed: int
+    clusters: np.ndarray | None = None      # (N,) in 0 .. G - 1; None: every row by itself
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Loss of a minus loss of b: negative means that a is better, whatever the direction of the metric."""
+    """A loss or a difference of losses with its interval; of differences, below zero the first is better."""
 
     difference: float
     low: float
@@ -19,37 +38,49 @@ class Interval:
     standard_error: float
 
 
-def paired_bootstrap(
-    a: np.ndarray, b: np.ndarray, *, metric: Metric, labels: np.ndarray, draws: int, level: float, seed: int
-) -> Interval:
-    """Percentile interval of the paired difference of `Metric.loss` of two predictions `(N, C)` on the same rows.
+def drawn_losses(outcomes: np.ndarray, sample: Sample) -> np.ndarray:
+    """Losses `(draws, S)` of `(S, N)` outcomes on resampled rows: the same for all, and for one seed."""
+    random = generator(sample.seed, "paired bootstrap")
+    clusters = sample.clusters
+    groups = len(sample.labels) if clusters is None else int(clusters.max()) + 1
+    drawn = []
+    for start in range(0, sample.draws, CHUNK):
+        many = min(CHUNK, sample.draws - start)
+        picks = random.integers(0, groups, size=(many, groups), dtype=np.int32)
+        picks += (groups * np.arange(many, dtype=np.int32))[:, None]
+        counts = np.bincount(picks.ravel(), minlength=many * groups).reshape(many, groups).astype(np.float64)
+        counts = counts if clusters is None else counts[:, clusters]             # (many, N)
+        drawn.append(resampled_losses(outcomes, sample.labels, counts, metric=sample.metric, classes=sample.classes))
+    return np.concatenate(drawn)
 
-    Rows are resampled with replacement `draws` times; one seed gives the same rows to every pair of predictions.
-    Raises ValueError for a metric that is neither a mean over rows nor macro-F1.
+
+def intervals(outcomes: np.ndarray, sample: Sample, *, against: np.ndarray | None = None) -> list[Interval]:
+    """Percentile intervals of the loss of each of `(S, N)` outcomes, or of its difference to that of `against (N,)`."""
+    together = outcomes if against is None else np.concatenate([outcomes, against[None]])
+    observed = losses(together, sample.labels, metric=sample.metric, classes=sample.classes)
+    drawn = drawn_losses(together, sample)                                       # (draws, S or S + 1)
+    if against is not None:
+        observed, drawn = observed[:-1] - observed[-1], drawn[:, :-1] - drawn[:, -1:]
+    low, high = np.quantile(drawn, [(1 - sample.level) / 2, (1 + sample.level) / 2], axis=0)
+    return [Interval(float(o), float(a), float(b), float(s))
+            for o, a, b, s in zip(observed, low, high, drawn.std(axis=0, ddof=1), strict=True)]
+
+
+def simultaneous(pairs: list[tuple[np.ndarray, np.ndarray]], sample: Sample) -> list[Interval]:
+    """Intervals of the differences in loss of all pairs of outcomes `(N,)` that hold together at `sample.level`.
+
+    Each is the difference plus or minus q standard errors, q the `level` quantile over the draws of the largest
+    studentised deviation of all the pairs: what corrects for their number, and uses how they depend on each other.
     """
-    difference = metric.loss(a, labels) - metric.loss(b, labels)
-    resamples = _resamples(len(labels), draws, seed)
-    sign = -1.0 if metric.greater_is_better else 1.0
-    if metric.per_row is not None:
-        gain = sign * (metric.per_row(a, labels) - metric.per_row(b, labels))    # (N,)
-        drawn = np.array([gain[rows].mean() for rows in resamples])              # (draws,)
-    elif metric.name == "macro_f1":
-        tops, classes = (a.argmax(axis=1), b.argmax(axis=1)), a.shape[1]
-        scores = [[_macro_f1(top[rows], labels[rows], classes) for top in tops] for rows in resamples]
-        drawn = sign * (np.array(scores) @ (1.0, -1.0))                          # (draws,)
-    else:
-        raise ValueError(f"no bootstrap for the metric {metric.name}: it has no value per row")
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(difference, float(low), float(high), float(drawn.std(ddof=1)))
-
-
-def _resamples(rows: int, draws: int, seed: int) -> Iterator[np.ndarray]:
-    random = generator(seed, "paired bootstrap")
-    return (random.integers(0, rows, size=rows, dtype=np.int32) for _ in range(draws))
-
-
-def _macro_f1(top: np.ndarray, labels: np.ndarray, classes: int) -> float:
-    """`metrics.macro_f1` from the most probable classes, which are all that it depends on."""
-    hits = np.bincount(labels[top == labels], minlength=classes)
-    total = np.bincount(labels, minlength=classes) + np.bincount(top, minlength=classes)
-    return float((2 * hits[total > 0] / total[total > 0]).mean())
+    distinct: dict[int, np.ndarray] = {id(outcome): outcome for pair in pairs for outcome in pair}
+    place = {name: i for i, name in enumerate(distinct)}
+    outcomes = np.stack(list(distinct.values()))
+    first, second = ([place[id(pair[side])] for pair in pairs] for side in (0, 1))
+    observed = losses(outcomes, sample.labels, metric=sample.metric, classes=sample.classes)
+    drawn = drawn_losses(outcomes, sample)                                       # (draws, S)
+    difference, drawn = observed[first] - observed[second], drawn[:, first] - drawn[:, second]
+    error = drawn.std(axis=0, ddof=1)
+    largest = np.divide(np.abs(drawn - difference), error, out=np.zeros_like(drawn), where=error > 0).max(axis=1)
+    reach = float(np.quantile(largest, sample.level)) * error
+    return [Interval(float(d), float(d - r), float(d + r), float(e))
+            for d, r, e in zip(difference, reach, error, strict=True)]

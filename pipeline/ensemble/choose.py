@@ -1,14 +1,18 @@
-"""Which method is final, and which members are too poor to take part."""
+"""Which method is final, what can be said of each, and which members are too poor to take part."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from pipeline.ensemble.bootstrap import Interval, paired_bootstrap
-from pipeline.ensemble.methods import METHODS
+from pipeline.ensemble.bootstrap import Interval, Sample, intervals, simultaneous
+from pipeline.ensemble.contract import View
 from pipeline.ensemble.simplex import class_prior
-from pipeline.metrics import METRICS, Metric
+from pipeline.metrics import METRICS
+
+NEGLIGIBLE = 5e-5       # loss: half of the last digit that is printed
+Standing = Literal["better", "worse", "not distinguishable"]
 
 
 @dataclass(frozen=True)
@@ -20,34 +24,51 @@ class Choice:
     differences: dict[str, Interval]
 
 
-def choose(
-    nested: Mapping[str, np.ndarray], labels: np.ndarray, *, metric: Metric, draws: int, level: float, seed: int
-) -> Choice:
+def choose(nested: Mapping[str, np.ndarray], simplicity: Mapping[str, float], *, sample: Sample) -> Choice:
     """The simplest method whose nested loss is within one standard error of the best (Breiman et al. 1984, 3.4.3).
 
-    `nested` holds each method's nested predictions `(N, C)`. The standard error is that of the paired
-    difference to the best, from the bootstrap that `draws`, `level` and `seed` describe.
+    `nested` holds each method's nested outcomes `(N,)`. The standard error is that of the paired difference to the
+    best, from the bootstrap.
     """
-    by_simplicity = sorted(nested, key=lambda name: METHODS[name].simplicity)
-    best = min(by_simplicity, key=lambda name: metric.loss(nested[name], labels))
-    differences = {
-        name: paired_bootstrap(
-            nested[name], nested[best], metric=metric, labels=labels, draws=draws, level=level, seed=seed
-        )
-        for name in by_simplicity
-    }
-    final = next(n for n in by_simplicity if differences[n].difference <= differences[n].standard_error)
-    return Choice(final, best, differences)
+    names = sorted(nested, key=lambda name: simplicity[name])
+    outcomes = np.stack([nested[name] for name in names])
+    best = int(np.argmin([interval.difference for interval in intervals(outcomes, sample)]))
+    found = intervals(outcomes, sample, against=outcomes[best])
+    differences = dict(zip(names, found, strict=True))
+    final = next(name for name in names if differences[name].difference <= differences[name].standard_error)
+    return Choice(final, names[best], differences)
 
 
-def worse_than_prior(stack: np.ndarray, labels: np.ndarray, *, folds: np.ndarray) -> list[bool]:
+def standings(
+    nested: Mapping[str, np.ndarray], references: Mapping[str, np.ndarray], *, sample: Sample
+) -> dict[str, dict[str, tuple[Interval, Standing]]]:
+    """For each method and each reference whether the method is better, with all intervals holding together.
+
+    The intervals are `bootstrap.simultaneous`: corrected for the number of methods times references.
+    """
+    keys = [(name, other) for name in nested for other in references]
+    found = simultaneous([(nested[name], references[other]) for name, other in keys], sample)
+    table: dict[str, dict[str, tuple[Interval, Standing]]] = {name: {} for name in nested}
+    for (name, other), interval in zip(keys, found, strict=True):
+        table[name][other] = interval, standing(interval.low, interval.high)
+    return table
+
+
+def standing(low: float, high: float) -> Standing:
+    """What an interval of a difference of losses says; one that lies within what the tables round away says nothing."""
+    if high < 0 and low < -NEGLIGIBLE:
+        return "better"
+    return "worse" if low > 0 and high > NEGLIGIBLE else "not distinguishable"
+
+
+def worse_than_prior(view: View, *, folds: np.ndarray) -> list[bool]:
     """Whether each member's out-of-fold log loss exceeds that of the class prior; such members are defects.
 
     The prior of a fold is the class frequencies of the other folds with Laplace's rule, so it has not seen the fold.
     """
-    log_loss = METRICS["log_loss"].score
-    prior = np.empty(stack.shape[1:])                                            # (N, C)
+    labels, log_loss = view.labels, METRICS["log_loss"].score
+    prior = np.empty((len(view), view.classes))                                  # (N, C)
     for fold in np.unique(folds):
-        prior[folds == fold] = class_prior(labels[folds != fold], stack.shape[2])
+        prior[folds == fold] = class_prior(labels[folds != fold], view.classes)
     limit = log_loss(prior, labels)
-    return [log_loss(member, labels) > limit for member in stack]
+    return [log_loss(member, labels) > limit for member in view]

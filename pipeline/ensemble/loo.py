@@ -6,13 +6,15 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.ensemble.bootstrap import paired_bootstrap
-from pipeline.ensemble.contract import Method, Settings, drop
-from pipeline.ensemble.nested import embedded_folds
-from pipeline.ensemble.simplex import without_each
+from pipeline.ensemble.bootstrap import Sample, intervals
+from pipeline.ensemble.choose import standing
+from pipeline.ensemble.contract import Fitted, Method, Settings, View
+from pipeline.ensemble.nested import splits
+from pipeline.ensemble.outcomes import method_outcome, score
+from pipeline.ensemble.without import outcomes_without_each
 
-NEGLIGIBLE = 5e-5       # loss: half of the last digit that is printed
 Verdict = Literal["helps", "hurts", "not distinguishable"]
+VERDICTS: dict[str, Verdict] = {"worse": "helps", "better": "hurts", "not distinguishable": "not distinguishable"}
 
 
 @dataclass(frozen=True)
@@ -31,28 +33,35 @@ class LeftOut:
 
 
 def leave_one_out(
-    method: Method, stack: np.ndarray, *, labels: np.ndarray, folds: np.ndarray, names: Sequence[str],
-    settings: Settings, draws: int, level: float, seed: int,
+    method: Method, view: View, *, folds: np.ndarray, names: Sequence[str], settings: Settings, sample: Sample
 ) -> list[LeftOut]:
-    """One row per member of `stack (M, N, C)`, in its order; an ensemble of one member has none.
+    """One row per member of the view, in its order; an ensemble of one member has none.
 
-    Nothing is embedded again per left-out member. `draws`, `level` and `seed` are `paired_bootstrap`'s.
+    Raises ValueError for a method without weights on members.
     """
-    if len(stack) == 1:
+    if len(view.members) == 1:
         return []
     metric = settings.metric
-    weights, kept, refitted = _in_sample(method, stack, labels, settings)
-    whole, parts = _nested(method, stack, labels, folds, settings)
-    rows = []
-    for m, name in enumerate(names):
-        change = paired_bootstrap(
-            parts[m], whole, metric=metric, labels=labels, draws=draws, level=level, seed=seed
-        )
-        rows.append(LeftOut(
-            name, float(weights[m]), kept[m], refitted[m], metric.score(parts[m], labels),
-            change.difference, change.low, change.high, verdict(change.low, change.high),
-        ))
-    return rows
+    fitted = method.fit(view, settings=settings)
+    kept = outcomes_without_each(method, view, fitted, metric=metric)                            # (M, N)
+    if method.learns:
+        refitted = _refitted(method, view, view, fitted, settings)
+        whole, nested = _nested(method, view, folds, settings)
+    else:
+        refitted, nested = kept, kept
+        whole = method_outcome(method, view, fitted, metric=metric)                              # (N,)
+    changes = intervals(nested, sample, against=whole)
+
+    def scored(outcomes: np.ndarray) -> float:
+        return score(outcomes, view.labels, metric=metric, classes=view.classes)
+
+    assert fitted.weights is not None
+    weights = fitted.weights.reshape(len(names), -1).mean(axis=1)                                # (M,)
+    return [
+        LeftOut(name, float(weights[m]), scored(kept[m]), scored(refitted[m]), scored(nested[m]), change.difference,
+                change.low, change.high, verdict(change.low, change.high))
+        for m, (name, change) in enumerate(zip(names, changes, strict=True))
+    ]
 
 
 def verdict(low: float, high: float) -> Verdict:
@@ -60,36 +69,26 @@ def verdict(low: float, high: float) -> Verdict:
 
     An interval that lies within what the tables round away says nothing, whatever its sign.
     """
-    if low > 0 and high > NEGLIGIBLE:
-        return "helps"
-    return "hurts" if high < 0 and low < -NEGLIGIBLE else "not distinguishable"
+    return VERDICTS[standing(low, high)]
 
 
-def _in_sample(
-    method: Method, stack: np.ndarray, labels: np.ndarray, settings: Settings
-) -> tuple[np.ndarray, list[float], list[float]]:
-    """Weights `(M,)` of all members, and the scores without each: weights kept, and fitted again."""
-    prepared = method.prepare(stack)
-    embedded = method.embed(prepared, prepared)
-    fitted = method.fit(embedded, labels, settings=settings)
-    kept, refitted = [], []
-    for m, rest in enumerate(without_each(embedded)):
-        again = method.fit(rest, labels, settings=settings)
-        kept.append(settings.metric.score(method.combine(rest, drop(fitted, m)), labels))
-        refitted.append(settings.metric.score(method.combine(rest, again), labels))
-    return fitted.weights, kept, refitted
+def _refitted(method: Method, fit_on: View, apply_to: View, fitted: Fitted, settings: Settings) -> np.ndarray:
+    """Outcomes `(M, n)` on `apply_to` without each member, fitted again on `fit_on`."""
+    outcomes = []
+    for m in range(len(fit_on.members)):
+        if method.refit is None:
+            again = method.fit(fit_on.without(m), settings=settings)
+        else:
+            again = method.refit(fit_on, fitted, m, settings=settings)
+        outcomes.append(method_outcome(method, apply_to.without(m), again, metric=settings.metric))
+    return np.stack(outcomes)
 
 
-def _nested(
-    method: Method, stack: np.ndarray, labels: np.ndarray, folds: np.ndarray, settings: Settings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Nested predictions `(N, C)` of all members, and `(M, N, C)` without each."""
-    whole = np.empty(stack.shape[1:], dtype=stack.dtype)                         # (N, C)
-    parts = np.empty_like(stack)                                                 # (M, N, C)
-    for fold in embedded_folds(method, stack, labels=labels, folds=folds):
-        whole[fold.rows] = method.combine(fold.apply, method.fit(fold.fit, fold.labels, settings=settings))
-        pairs = zip(without_each(fold.fit), without_each(fold.apply), strict=True)
-        for m, (rest_fit, rest_apply) in enumerate(pairs):
-            fitted = method.fit(rest_fit, fold.labels, settings=settings)
-            parts[m, fold.rows] = method.combine(rest_apply, fitted)
+def _nested(method: Method, view: View, folds: np.ndarray, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """Nested outcomes `(N,)` of all members, and `(M, N)` without each."""
+    whole, parts = np.empty(len(view)), np.empty((len(view.members), len(view)))
+    for others, held, rows in splits(view, folds):
+        fitted = method.fit(others, settings=settings)
+        whole[rows] = method_outcome(method, held, fitted, metric=settings.metric)
+        parts[:, rows] = _refitted(method, others, held, fitted, settings)
     return whole, parts

@@ -1,67 +1,74 @@
 """Honest predictions of an ensemble: what is predicted on a fold was fitted without that fold."""
 
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
+from sklearn.model_selection import StratifiedKFold
 
-from pipeline.ensemble.contract import Fitted, Method, Settings
-from pipeline.metrics import Metric
-
-
-def nested_predictions(
-    method: Method, stack: np.ndarray, *, labels: np.ndarray, folds: np.ndarray, settings: Settings
-) -> np.ndarray:
-    """`(N, C)`: each fold combined by a method that was embedded and fitted on the other folds.
-
-    `stack (M, N, C)` holds out-of-fold predictions, `labels (N,)` class indices, `folds (N,)` the fold of each row. The
-    labels of a fold do not reach the predictions on that fold through the ensemble.
-    """
-    predictions = np.empty(stack.shape[1:], dtype=stack.dtype)                   # (N, C)
-    for fold in embedded_folds(method, stack, labels=labels, folds=folds):
-        fitted = method.fit(fold.fit, fold.labels, settings=settings)
-        predictions[fold.rows] = method.combine(fold.apply, fitted)
-    return predictions
+from pipeline.ensemble.contract import Fitted, Method, Settings, View
+from pipeline.ensemble.outcomes import method_outcome
+from pipeline.rng import derive
 
 
-def in_sample_predictions(
-    method: Method, stack: np.ndarray, *, labels: np.ndarray, settings: Settings
-) -> tuple[Fitted, np.ndarray]:
+def splits(view: View, folds: np.ndarray) -> Iterator[tuple[View, View, np.ndarray]]:
+    """For each fold in ascending order: the other folds, the fold, and the places `(n,)` of its rows in `view`."""
+    for fold in np.unique(folds):
+        held = np.flatnonzero(folds == fold)
+        yield view.at(_compact(np.flatnonzero(folds != fold))), view.at(_compact(held)), held
+
+
+def in_sample(method: Method, view: View, *, settings: Settings) -> tuple[Fitted, np.ndarray]:
     """The method fitted on all rows, and its predictions `(N, C)` on the same rows: the optimistic ones."""
-    prepared = method.prepare(stack)
-    embedded = method.embed(prepared, prepared)
-    fitted = method.fit(embedded, labels, settings=settings)
-    return fitted, method.combine(embedded, fitted)
+    fitted = method.fit(view, settings=settings)
+    return fitted, method.combine(view, fitted)
 
 
-def nested_best_single(stack: np.ndarray, labels: np.ndarray, *, folds: np.ndarray, metric: Metric) -> np.ndarray:
-    """`(N, C)`: each fold predicted by the member with the least loss on the other folds, the first of equals."""
-    predictions = np.empty(stack.shape[1:], dtype=stack.dtype)                   # (N, C)
-    for fold in np.unique(folds):
-        others = folds != fold
-        losses = [metric.loss(member[others], labels[others]) for member in stack]
-        predictions[~others] = stack[int(np.argmin(losses)), ~others]
+def nested_predictions(method: Method, view: View, *, folds: np.ndarray, settings: Settings) -> np.ndarray:
+    """`(N, C)`: each fold combined by a method that was fitted on the other folds, folds `(N,)`.
+
+    The labels of a fold do not reach the predictions on that fold through the ensemble.
+    """
+    if not method.learns:
+        return in_sample(method, view, settings=settings)[1]
+    predictions = np.empty((len(view), view.classes), dtype=np.float32)          # (N, C)
+    for others, held, rows in splits(view, folds):
+        predictions[rows] = method.combine(held, method.fit(others, settings=settings))
     return predictions
 
 
-@dataclass(frozen=True, eq=False)
-class EmbeddedFold:
-    """One fold's view of the members: `fit` and `apply` are embedded with the other folds as the reference."""
+def nested_outcome(method: Method, view: View, *, folds: np.ndarray, settings: Settings) -> np.ndarray:
+    """The outcome `(N,)` of `nested_predictions`, without making them where the true class is enough."""
+    outcomes = np.empty(len(view))
+    for others, held, rows in splits(view, folds):
+        fitted = method.fit(others, settings=settings)
+        outcomes[rows] = method_outcome(method, held, fitted, metric=settings.metric)
+    return outcomes
 
-    fit: np.ndarray         # (M, N - n, C) the other folds
-    labels: np.ndarray      # (N - n,) of the other folds
-    apply: np.ndarray       # (M, n, C) this fold
-    rows: np.ndarray        # (n,) positions of this fold's rows
+
+def nested_best_single(view: View, *, folds: np.ndarray, settings: Settings) -> np.ndarray:
+    """`(N, C)`: each fold predicted by the member with the least loss on the other folds, the first of equals."""
+    predictions = np.empty((len(view), view.classes), dtype=np.float32)          # (N, C)
+    for others, held, rows in splits(view, folds):
+        best = int(np.argmin([settings.metric.loss(member, others.labels) for member in others]))
+        predictions[rows] = next(iter(held.only(np.array([best]))))
+    return predictions
 
 
-def embedded_folds(
-    method: Method, stack: np.ndarray, *, labels: np.ndarray, folds: np.ndarray
-) -> Iterator[EmbeddedFold]:
-    """The folds in ascending order; embedding is member-wise, so a leave-one-out drops members from the same view."""
-    prepared = method.prepare(stack)
-    for fold in np.unique(folds):
-        others = folds != fold
-        reference, asked = prepared[:, others], prepared[:, ~others]
-        yield EmbeddedFold(
-            method.embed(reference, reference), labels[others], method.embed(reference, asked), np.flatnonzero(~others)
-        )
+def other_folds(labels: np.ndarray, *, k: int, clusters: np.ndarray, repeat: int, seed: int) -> np.ndarray:
+    """Another assignment `(N,)` of the rows to k folds, stratified.
+
+    Rows of one cluster `(N,)` in 0 .. G - 1 stay together, dealt by the label of the first of them.
+    """
+    _, first = np.unique(clusters, return_index=True)
+    splitter = StratifiedKFold(k, shuffle=True, random_state=derive(seed, "repeated nested", repeat) % 2**32)
+    folds = np.empty(len(first), dtype=np.int64)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):        # of classes with fewer than k rows
+        for fold, (_, held) in enumerate(splitter.split(first, labels[first])):
+            folds[held] = fold
+    return folds[clusters]
+
+
+def _compact(rows: np.ndarray) -> slice | np.ndarray:
+    """The rows as a slice where they follow each other, so that nothing is copied."""
+    return slice(int(rows[0]), int(rows[-1]) + 1) if rows[-1] - rows[0] + 1 == len(rows) else rows

@@ -1,51 +1,18 @@
 """Rank average: a member's score for a class counts only by its place among that member's out-of-fold scores."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from scipy.optimize import brentq
 
-from pipeline.ensemble.contract import Fitted, Settings, equal_weights
-from pipeline.ensemble.simplex import class_prior, mixed, softmax
+from pipeline.ensemble.contract import Fitted, Predictions, Settings, View, equal_weights
+from pipeline.ensemble.simplex import class_prior, softmax
 
 POWERS = (0.0, 50.0)
 
 
-def ranks(reference: np.ndarray, stack: np.ndarray) -> np.ndarray:
-    """Place of each value in its column of `reference` (same member and class), strictly inside (0, 1).
-
-    (below + below or equal + 1) / (2 (N + 1)), counted over the N reference rows; for a reference row itself this is
-    the midrank divided by N + 1. The place of a row does not depend on the other rows of `stack`, and strictly
-    increasing maps of a column, applied to both, change nothing.
-    """
-    placed = np.empty(stack.shape, dtype=np.float32)                             # (M, n, C)
-    scale = np.float32(1 / (2 * (reference.shape[1] + 1)))
-    count = _below_by_counting if np.issubdtype(reference.dtype, np.integer) else _below_by_search
-    for m, (known, asked) in enumerate(zip(reference, stack, strict=True)):
-        known_columns, asked_columns = np.ascontiguousarray(known.T), np.ascontiguousarray(asked.T)
-        twice = np.empty(asked_columns.shape, dtype=np.float32)                  # (C, n)
-        for c, (column, values) in enumerate(zip(known_columns, asked_columns, strict=True)):
-            twice[c] = count(column, values)
-        np.multiply(twice.T + 1, scale, out=placed[m])
-    return placed
-
-
-def codes(stack: np.ndarray) -> np.ndarray:
-    """Each column's values numbered in ascending order, equals alike: `(M, N, C)` int32 in [0, N).
-
-    A strictly increasing map of every column, so `ranks` does not mind; what it saves is a sort per fold.
-    """
-    numbered = np.empty(stack.shape, dtype=np.int32)                             # (M, N, C)
-    for m, member in enumerate(stack):
-        columns = np.ascontiguousarray(member.T)                                 # (C, N)
-        placed = np.zeros(columns.shape, dtype=np.int32)                         # (C, N)
-        for values, place in zip(columns, placed, strict=True):
-            order = values.argsort()
-            ascending = values[order]
-            place[order[1:]] = np.cumsum(ascending[1:] != ascending[:-1])
-        numbered[m] = placed.T
-    return numbered
-
-
-def fit_power(embedded: np.ndarray, labels: np.ndarray, *, settings: Settings) -> Fitted:
+def fit_power(view: View, *, settings: Settings) -> Fitted:
     """Equal weights, the classes' offsets, and the power in [0, 50] with the least log loss.
 
     Ranks forget how frequent a class is, so class c starts at the logarithm of its prior odds: a rank at the quantile
@@ -53,16 +20,17 @@ def fit_power(embedded: np.ndarray, labels: np.ndarray, *, settings: Settings) -
     * score) is convex in the power with slope mean(E[score] - score of the true class), E under the softmax: its root
     is found by Brent's method.
     """
-    prior = class_prior(labels, embedded.shape[2])
-    fitted = Fitted(equal_weights(len(embedded)), offset=np.log(prior) - np.log1p(-prior))
-    scores = _scores(embedded, fitted)                                           # (N, C)
+    labels = view.labels
+    prior = class_prior(labels, view.classes)
+    fitted = Fitted(equal_weights(len(view.members)), offset=np.log(prior) - np.log1p(-prior), reference=view)
+    scores = _scores(view, fitted)                                               # (n, C)
     scores -= scores.max(axis=1, keepdims=True)
     true = float(scores[np.arange(len(labels)), labels].mean(dtype=np.float64))
-    odds = np.empty_like(scores)                                                 # (N, C)
+    odds = np.empty_like(scores)                                                 # (n, C)
 
     def slope(power: float) -> float:
         np.exp(np.multiply(scores, np.float32(power), out=odds), out=odds)
-        expected = np.einsum("nc,nc->n", odds, scores) / odds.sum(axis=1)        # (N,)
+        expected = np.einsum("nc,nc->n", odds, scores) / odds.sum(axis=1)        # (n,)
         return float(expected.mean(dtype=np.float64)) - true
 
     low, high = POWERS
@@ -72,27 +40,93 @@ def fit_power(embedded: np.ndarray, labels: np.ndarray, *, settings: Settings) -
         power = high
     else:
         power = float(brentq(slope, low, high, xtol=1e-5, rtol=1e-5))
-    return Fitted(fitted.weights, power=power, offset=fitted.offset)
+    return Fitted(fitted.weights, power=power, offset=fitted.offset, reference=view)
 
 
-def rank_link(embedded: np.ndarray, fitted: Fitted) -> np.ndarray:
+def rank_link(view: View, fitted: Fitted) -> np.ndarray:
     """softmax(power * (logit(mean rank) + offset)) over the classes."""
-    return softmax(np.float32(fitted.power) * _scores(embedded, fitted))
+    return softmax(np.float32(fitted.power) * _scores(view, fitted))
 
 
-def _scores(embedded: np.ndarray, fitted: Fitted) -> np.ndarray:
-    mean = mixed(fitted.weights, embedded)                                       # (n, C)
+def mean_ranks(view: View, reference: View, weights: np.ndarray) -> np.ndarray:
+    """Weighted mean over the members of each value's place in its column of `reference`, `(n, C)`, in (0, 1).
+
+    The place is (below + below or equal + 1) / (2 (R + 1)), counted over the R reference rows of the same member and
+    class; for a reference row itself this is the midrank divided by R + 1. It does not depend on the other rows of
+    `view`, and strictly increasing maps of a column, applied to both, change nothing.
+    """
+    if view.predictions is reference.predictions:
+        whole = _ranks_of_all(reference, weights)                                # (C, N)
+        return whole[:, view.rows].T.copy()
+    return _by_search(view, reference, weights).T.copy()
+
+
+def codes(predictions: Predictions) -> np.ndarray:
+    """Each member's values of a class numbered in ascending order, equals alike: `(M, C, N)` int32 in [0, N).
+
+    A strictly increasing map of every column, so ranks do not mind; what it saves is a sort per set of reference rows.
+    """
+    if "codes" not in predictions.memory:
+        members, rows, classes = predictions.stack.shape
+        numbered = np.zeros((members, classes, rows), dtype=np.int32)            # (M, C, N)
+        row_numbers = np.arange(rows, dtype=np.uint64)
+
+        def number(m: int) -> None:
+            # The bits of floats that are not negative sort as their values; + 0 makes a negative zero a positive one.
+            bits = np.add(predictions.stack[m].T, np.float32(0), order="C").view(np.uint32)              # (C, N)
+            for column, out in zip(bits, numbered[m], strict=True):
+                keyed = np.sort(column.astype(np.uint64) << np.uint64(32) | row_numbers)
+                order, values = (keyed & np.uint64(0xFFFFFFFF)).astype(np.int64), keyed >> np.uint64(32)
+                out[order[1:]] = np.cumsum(values[1:] != values[:-1])
+
+        _in_threads(number, range(members), predictions.threads)
+        predictions.memory["codes"] = numbered
+    return predictions.memory["codes"]
+
+
+def _ranks_of_all(reference: View, weights: np.ndarray) -> np.ndarray:
+    """`mean_ranks` of all rows of the predictions, `(C, N)` float32; the last is kept: `combine` follows `fit`."""
+    predictions, rows_of = reference.predictions, reference.rows
+    name = repr(rows_of).encode() if isinstance(rows_of, slice) else rows_of.tobytes()
+    key = (name, reference.members.tobytes(), weights.tobytes())
+    if predictions.memory.get("ranks", (None,))[0] != key:
+        numbered = codes(predictions)                                            # (M, C, N)
+        _, classes, rows = numbered.shape
+        places = np.empty((classes, rows), dtype=np.float32)                     # (C, N)
+
+        def place(c: int) -> None:
+            total = np.zeros(rows)
+            for weight, m in zip(weights, reference.members, strict=True):
+                column = numbered[m, c]
+                equal = np.bincount(column[rows_of], minlength=rows)
+                total += weight * (2 * np.cumsum(equal) - equal)[column]
+            places[c] = (total + 1) / (2 * (len(reference) + 1))
+
+        _in_threads(place, range(classes), predictions.threads)
+        predictions.memory["ranks"] = key, places
+    return predictions.memory["ranks"][1]
+
+
+def _by_search(view: View, reference: View, weights: np.ndarray) -> np.ndarray:
+    """`mean_ranks` of rows of other predictions (the test images), `(C, n)` float32."""
+    total = np.zeros((view.classes, len(view)))                                  # (C, n)
+    for weight, known, asked in zip(weights, reference, view, strict=True):
+        ascending = np.sort(np.ascontiguousarray(known.T), axis=1)               # (C, R)
+        for c, values in enumerate(np.ascontiguousarray(asked.T)):
+            total[c] += weight * (np.searchsorted(ascending[c], values, side="left")
+                                  + np.searchsorted(ascending[c], values, side="right"))
+    return ((total + 1) / (2 * (len(reference) + 1))).astype(np.float32)
+
+
+def _scores(view: View, fitted: Fitted) -> np.ndarray:
+    assert fitted.reference is not None
+    assert fitted.weights is not None
+    mean = mean_ranks(view, fitted.reference, fitted.weights)                    # (n, C)
     scores = np.log(mean / (1 - mean))
     return scores if fitted.offset is None else scores + fitted.offset.astype(scores.dtype)
 
 
-def _below_by_search(column: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Number of the column below plus number below or equal, `(n,)`."""
-    ascending = np.sort(column)
-    return np.searchsorted(ascending, values, side="left") + np.searchsorted(ascending, values, side="right")
-
-
-def _below_by_counting(column: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The same for codes, without sorting."""
-    equal = np.bincount(column, minlength=values.max(initial=0) + 1)
-    return (2 * np.cumsum(equal) - equal)[values]
+def _in_threads(work: Callable[[int], None], items: range, threads: int) -> None:
+    """Sorting and counting let go of the interpreter, so columns can be worked on side by side."""
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, items))

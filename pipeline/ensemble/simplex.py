@@ -1,13 +1,6 @@
 """Small operations on rows of probabilities that the methods share."""
 
-from collections.abc import Iterator
-
 import numpy as np
-
-
-def mixed(weights: np.ndarray, stack: np.ndarray) -> np.ndarray:
-    """Weighted sum over the members, `(n, C)` in the stack's precision: one pass, no temporary of the stack's size."""
-    return np.tensordot(weights.astype(stack.dtype), stack, axes=1)
 
 
 def normalised(rows: np.ndarray) -> np.ndarray:
@@ -18,27 +11,17 @@ def normalised(rows: np.ndarray) -> np.ndarray:
 
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Exponentials of the rows, normalised; shifted by the row's maximum, so nothing overflows."""
-    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return normalised(exponentials)
+    exponentials = scores - scores.max(axis=1, keepdims=True)
+    np.exp(exponentials, out=exponentials)
+    exponentials /= exponentials.sum(axis=1, keepdims=True)
+    return exponentials
 
 
 def true_class(stack: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Each member's probability of the true class, `(N, M)` float64: all that the log loss of a linear blend needs."""
-    return stack[:, np.arange(len(labels)), labels].T.astype(np.float64)         # (N, M)
+    """Each member's probability of the true class, `(N, M)` float64."""
+    return np.stack([member[np.arange(len(labels)), labels] for member in stack], axis=1).astype(np.float64)
 
 
 def class_prior(labels: np.ndarray, classes: int) -> np.ndarray:
     """Class frequencies with Laplace's rule, `(C,)`: (n_c + 1) / (n + C), never zero."""
     return (np.bincount(labels, minlength=classes) + 1) / (len(labels) + classes)
-
-
-def without_each(stack: np.ndarray) -> Iterator[np.ndarray]:
-    """The stack without member 0, 1, ..., M - 1 in turn, each `(M - 1, n, C)`.
-
-    One buffer is reused and one member is copied per turn: use each before asking for the next.
-    """
-    rest = stack[1:].copy()
-    yield rest
-    for m in range(len(rest)):
-        rest[m] = stack[m]
-        yield rest

@@ -3,7 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-BLUE, GREEN, ORANGE, GREY = "#1f4e79", "#2e7d32", "#c0540a", "#8a8a8a"
+from pipeline.plots.palette import BLUE, GREEN, GREY, ORANGE
+
 HEADROOM = 1.15         # the axis of the loss ends at this times the smoothed loss of the start
 
 

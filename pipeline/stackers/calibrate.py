@@ -72,7 +72,6 @@ def sigmoids(scores: np.ndarray, parameters: np.ndarray) -> np.ndarray:
 
 MARGINS = Link(fit_sigmoid, sigmoids)
 LOG_PROBABILITIES = Link(fit_temperature, softmax)
-LINKS = {"svm": MARGINS, "lightgbm": LOG_PROBABILITIES}      # what each kind of stacker scores in
 
 
 def calibrated(

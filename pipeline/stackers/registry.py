@@ -19,7 +19,7 @@ def load(kind: str) -> Callable[..., Predictor]:
     """The fit function of a kind: `fit(features (n, D), labels (n,), *, n_classes, config, seed) -> Predictor`.
 
     Everything, scaling and projection included, is fitted on the rows given, with one thread and to the same bytes
-    each time. Scores are finite, and calibrate.LINKS turns them into probabilities; a class that no row has comes last.
+    each time. Scores are finite, and links.LINKS turns them into probabilities; a class that no row has comes last.
     """
     module, function = _entry(kind).split(":")
     fit: Callable[..., Predictor] = getattr(import_module(module), function)

@@ -7,7 +7,7 @@ that depends on its plan file reruns when that code changes and not when another
 
 from pathlib import Path
 
-from pipeline.artefacts import PARAMS, PLAN, atomic_directory, write_json
+from pipeline.artefacts import FOREIGN, PARAMS, PLAN, atomic_directory, write_json
 from pipeline.closure import closure_digest
 from pipeline.config.model import ModelConfig
 from pipeline.config.params import Params, load_params, member_names, stacked
@@ -24,11 +24,19 @@ def run() -> None:
     if not Path(params.data.path).is_dir():
         raise UserError(f"{PARAMS}: data.path: there is no folder '{params.data.path}'; fix: put the competition "
                         "there, as README.md says under 'Running a competition', or correct data.path")
+    absent = [name for name in params.foreign if not (FOREIGN / name).is_dir()]
+    if absent:
+        raise UserError("\n".join(
+            f"{PARAMS}: foreign.{name}: there is no folder {FOREIGN / name}; fix: pipeline import-member {name} "
+            "--oof their_oof.csv --test their_test.csv, or remove the entry" for name in absent))
     with atomic_directory(PLAN) as directory:
         write_json(directory / "data.json", params.data.model_dump(mode="json"))
         write_json(directory / "members.json", {
             "models": list(params.models), "students": list(params.students), "stackers": list(params.stackers),
-            "members": member_names(params.networks, params.stackers)})
+            "foreign": {name: entry.kind for name, entry in params.foreign.items()},
+            "members": member_names(params.networks, params.stackers, params.foreign)})
+        for name, entry in params.foreign.items():
+            write_json(directory / "foreign" / f"{name}.json", {"kind": entry.kind})
         for name, student in params.students.items():
             write_json(directory / "students" / f"{name}.json",
                        {"teachers": teacher_names(student, params.models), "models": sorted(params.models)})

@@ -5,6 +5,7 @@ Everything above depends on the manifest that it writes (names and digests of th
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -39,13 +40,12 @@ def run() -> None:
         except UserError as error:
             problems.append(str(error))
             continue
-        model, _, stacker = name.partition(".")
-        members.append({"name": name, "kind": "stacker" if stacker else "model", "model": model,
-                        "stacker": stacker or None, "oof": file_digest(OOF / name / "oof.parquet"),
+        members.append({"name": name, **_origin(name, plan["foreign"]), "oof": file_digest(OOF / name / "oof.parquet"),
                         "test": file_digest(OOF / name / "test.parquet")})
     if problems:
         raise UserError("\n".join(problems))
-    kept = {OOF: {*networks, *(f"{name}.{stacker}" for name in networks for stacker in plan["stackers"])},
+    kept = {OOF: {*networks, *(f"{name}.{stacker}" for name in networks for stacker in plan["stackers"]),
+                  *plan["foreign"]},
             MODELS: set(networks), FEATURES: set(networks), TEACHERS: set(plan["models"]),
             PSEUDO: set(plan["students"])}
     for parent, names in kept.items():
@@ -55,6 +55,14 @@ def run() -> None:
         curves.to_csv(temporary, index=False)
     write_json(REPORTS / "members.json", {"fold_digest": roster.fold_digest, "members": members})
     print(f"{REPORTS / 'members.json'}: {len(members)} members")
+
+
+def _origin(name: str, foreign: dict[str, str]) -> dict[str, Any]:
+    """What made a member; another tool's are of kind foreign, or votes where they are one-hot."""
+    if name in foreign:
+        return {"kind": "votes" if foreign[name] == "votes" else "foreign", "model": None, "stacker": None}
+    model, _, stacker = name.partition(".")
+    return {"kind": "stacker" if stacker else "model", "model": model, "stacker": stacker or None}
 
 
 def _prune(parent: Path, kept: set[str]) -> None:

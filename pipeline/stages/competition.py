@@ -20,6 +20,7 @@ class Competition:
     folds: np.ndarray      # (R, N) int: fold of each training row in each repeat
     cells: list[Cell]      # R * K networks per model
     roster: Roster
+    clusters: np.ndarray   # (N,) int in 0 .. G - 1: rows of one group, or (without groups) of identical images
 
 
 def load_competition() -> Competition:
@@ -39,4 +40,7 @@ def load_competition() -> Competition:
         raise UserError(f"{FOLDS}: ids and labels are not those of {PACKED}; fix: dvc repro folds")
     folds = table[columns].to_numpy(dtype=np.int64).T                                             # (R, N)
     digest = fold_digest(train_ids, table["label"].tolist(), folds)
-    return Competition(packed, folds, cells(folds), Roster(train_ids, test_ids, folds[0], packed.classes, digest))
+    together = table["group"] if "group" in table else packed.table["content_hash"].iloc[: packed.n_train]
+    clusters = pd.factorize(together)[0]
+    return Competition(packed, folds, cells(folds), Roster(train_ids, test_ids, folds[0], packed.classes, digest),
+                       clusters)

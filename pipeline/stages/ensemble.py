@@ -1,128 +1,119 @@
 """Stage `ensemble`: members -> every method's predictions, honest scores, leave-one-out, diversity, the final choice.
 
-A method's out-of-fold file holds its nested predictions: weights fitted without the fold that they are applied to.
-Its test file is made with weights fitted on all out-of-fold rows.
+A method's out-of-fold file holds its nested predictions: fitted without the fold that they are applied to. Its test
+file is made by the method fitted on all out-of-fold rows.
 """
 
 from dataclasses import asdict, dataclass
+from time import monotonic
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from pipeline.artefacts import (
-    BLENDS,
-    OOF,
-    PARAMS,
-    REPORTS,
-    atomic,
-    atomic_directory,
-    file_digest,
-    read_json,
-    write_json,
-)
-from pipeline.config.base import parse, read_params
-from pipeline.config.ensemble import EnsembleConfig
-from pipeline.ensemble.bootstrap import paired_bootstrap
-from pipeline.ensemble.choose import choose, worse_than_prior
-from pipeline.ensemble.contract import Fitted, Settings
-from pipeline.ensemble.diversity import disagreement, error_correlation
+from pipeline.artefacts import BLENDS, OOF, REPORTS, atomic_directory, read_json, write_json
+from pipeline.ensemble.bootstrap import Interval, intervals
+from pipeline.ensemble.choose import choose, standings
+from pipeline.ensemble.contract import Fitted
+from pipeline.ensemble.diversity import log_loss_ambiguity
 from pipeline.ensemble.loo import leave_one_out
-from pipeline.ensemble.methods import METHODS
-from pipeline.ensemble.nested import in_sample_predictions, nested_best_single, nested_predictions
-from pipeline.errors import UserError, listed
-from pipeline.members import Member, read_member, write_member
-from pipeline.metrics import METRICS, all_scores
-from pipeline.rng import derive
-from pipeline.stages.competition import Competition, load_competition
+from pipeline.ensemble.nested import (
+    in_sample,
+    nested_best_single,
+    nested_outcome,
+    nested_predictions,
+    other_folds,
+)
+from pipeline.ensemble.outcomes import outcome, score
+from pipeline.ensemble.paths import added, path, removed
+from pipeline.members import Member, write_member
+from pipeline.metrics import all_scores
+from pipeline.stages.lab import Lab, open_lab
+from pipeline.stages.lab_tables import write_figures, write_tables
+
+PATHS = {"added": added, "removed": removed}
+PATH_METHODS = ("uniform", "blend")     # the weights that need nothing, and the ones that fit best
 
 
-@dataclass(frozen=True)
-class Lab:
-    """The rows, the members that take part, and how to score them."""
+@dataclass(frozen=True, eq=False)
+class Combined:
+    """What one method made of the members, rows in the lab's order."""
 
-    names: list[str]
-    stack: np.ndarray        # (M, N, C) float32, out-of-fold
-    test: np.ndarray         # (M, T, C) float32
-    labels: np.ndarray       # (N,)
-    folds: np.ndarray        # (N,)
-    config: EnsembleConfig
-    seed: int
+    fitted: Fitted
+    names: list[str]                    # the members that it combines
+    in_sample: dict[str, float]         # scores
+    nested: np.ndarray                  # (N, C)
+    repeated: list[np.ndarray]          # nested outcomes (N,) over other partitions of the rows
 
 
 def run() -> None:
-    """Writes blends/ and, in reports/, ensemble.json, metrics.json and the tables that DVC plots.
+    """Writes blends/ and, in reports/, ensemble.json, metrics.json, the tables that DVC plots, and figures/.
 
     Raises UserError when a member's files are not those that `collect` saw, or no member beats the class prior.
     """
-    raw = read_params(PARAMS)
-    config = parse(EnsembleConfig, raw["ensemble"], "ensemble")
-    competition = load_competition()
-    lab, members, excluded = _open_lab(config, derive(raw["seed"], "bootstrap"), competition)
-    metric, settings = METRICS[config.metric], Settings(METRICS[config.metric], config.greedy_steps)
-    rows_of: dict[str, Any] = {"labels": lab.labels, "folds": lab.folds}
-    best_single = nested_best_single(lab.stack, lab.labels, folds=lab.folds, metric=metric)           # (N, C)
-    fitted: dict[str, Fitted] = {}
-    in_sample: dict[str, np.ndarray] = {}
-    nested: dict[str, np.ndarray] = {}
+    lab = open_lab()
+    everyone = lab.oof.all()
+    combined: dict[str, Combined] = {}
     with atomic_directory(BLENDS) as directory:
-        for name in config.methods:
-            method = METHODS[name]
-            fitted[name], in_sample[name] = in_sample_predictions(
-                method, lab.stack, labels=lab.labels, settings=settings)
-            nested[name] = nested_predictions(method, lab.stack, settings=settings, **rows_of)        # (N, C)
-            test = method.combine(method.embed(lab.stack, lab.test), fitted[name])                    # (T, C)
-            write_member(directory / name, Member(name, nested[name], test), competition.roster)
-    final, why = _choose(lab, nested)
-    rows = [{**_row(m.name, "stacker" if "." in m.name else "model", m.oof, lab, best_single),
-             "excluded": m.name in excluded, "replicas": _replicas(m.name)} for m in members]
-    rows.append(_row("best single", "reference", best_single, lab, best_single))
-    rows += [{**_row(name, "method", nested[name], lab, best_single), **_weights(lab, fitted[name]),
-              "in_sample": all_scores(in_sample[name], lab.labels)} for name in nested]
-    loo = leave_one_out(METHODS[final], lab.stack, names=lab.names, settings=settings, **rows_of, **_bootstrap(lab))
+        for name in lab.config.methods:
+            started = monotonic()
+            combined[name], test = _combine(lab, name)
+            write_member(directory / name, Member(name, lab.in_order(combined[name].nested), test),
+                         lab.competition.roster)
+            own = lab.settings.metric.score(combined[name].nested, everyone.labels)
+            print(f"  {name}: nested {lab.config.metric} {own:.4f}, {monotonic() - started:.1f} s", flush=True)
+    best_single = nested_best_single(lab.view(), folds=lab.folds, settings=lab.settings)              # (N, C)
+    outcomes = {name: _outcome(lab, made.nested) for name, made in combined.items()}
+    references = {"uniform": _outcome(lab, np.mean(list(lab.view()), axis=0)),
+                  "best_single": _outcome(lab, best_single)}
+    final, why = _choose(lab, outcomes)
+    rows = _member_rows(lab)
+    rows.append({"name": "best single", "kind": "reference", "nested": all_scores(best_single, everyone.labels)})
+    rows += _method_rows(lab, combined)
+    scored = [*(_outcome(lab, member) for member in everyone), references["best_single"], *outcomes.values()]
+    _add_intervals(rows, np.stack(scored), references, lab)
+    for row, found in zip(rows[-len(combined):], standings(outcomes, references, sample=lab.sample).values(),
+                          strict=True):
+        row["standing"] = {name: {"verdict": verdict, "low": interval.low, "high": interval.high}
+                           for name, (interval, verdict) in found.items()}
     report = {
-        "metric": config.metric, "greater_is_better": METRICS[config.metric].greater_is_better,
-        "level": config.level, "rows": len(lab.labels), "classes": len(competition.packed.classes),
-        "folds": len(np.unique(lab.folds)), "repeats": len(competition.folds),
-        "fold_digest": competition.roster.fold_digest, "final": final, "why": why, "excluded": excluded,
-        "leaderboard": rows, "loo": [asdict(row) for row in loo],
+        "metric": lab.config.metric, "greater_is_better": lab.settings.metric.greater_is_better,
+        "level": lab.config.level, "rows": len(everyone), "classes": everyone.classes,
+        "folds": len(np.unique(lab.folds)), "repeats": len(lab.competition.folds),
+        "fold_digest": lab.competition.roster.fold_digest, "final": final, "why": why, "excluded": lab.excluded,
+        "leaderboard": rows, **_loo(lab, final, combined, outcomes), "paths": _paths(lab),
+        "ambiguity": _ambiguity(lab),
     }
     write_json(REPORTS / "ensemble.json", report)
-    _write_tables(report, lab, nested[final], competition)
+    write_tables(report, lab, combined[final].nested)
+    with atomic_directory(REPORTS / "figures") as directory:
+        write_figures(directory, report, lab, combined[final].nested)
     print(f"{REPORTS / 'ensemble.json'}: final method {final} ({why})")
 
 
-def _open_lab(config: EnsembleConfig, seed: int, competition: Competition) -> tuple[Lab, list[Member], list[str]]:
-    """The members that `collect` listed; those worse than the class prior are reported and take no part."""
-    manifest = read_json(REPORTS / "members.json")
-    for entry in manifest["members"]:
-        for part in ("oof", "test"):
-            path = OOF / entry["name"] / f"{part}.parquet"
-            if file_digest(path) != entry[part]:
-                raise UserError(f"{path}: not the file that collect checked; fix: dvc repro")
-    members = [read_member(OOF / entry["name"], competition.roster) for entry in manifest["members"]]
-    labels, folds = competition.packed.labels, competition.folds[0]
-    bad = worse_than_prior(np.stack([m.oof for m in members]), labels, folds=folds)
-    excluded = [m.name for m, is_bad in zip(members, bad, strict=True) if is_bad]
-    usable = [m for m in members if m.name not in excluded]
-    if excluded:
-        print(f"ensemble: worse than the class prior, left out: {listed(excluded)}")
-    if not usable:
-        raise UserError("every member's log loss is worse than the class prior's, so there is nothing to combine; "
-                        "fix: more epochs or another learning rate in params.yaml")
-    oof, test = np.stack([m.oof for m in usable]), np.stack([m.test for m in usable])
-    return Lab([m.name for m in usable], oof, test, labels, folds, config, seed), members, excluded
+def _combine(lab: Lab, name: str) -> tuple[Combined, np.ndarray]:
+    """One method's scores and nested predictions, and its predictions of the test rows (T, C)."""
+    method, view = lab.method(name), lab.view(name)
+    fitted, predictions = in_sample(method, view, settings=lab.settings)
+    nested = nested_predictions(method, view, folds=lab.folds, settings=lab.settings)
+    repeated = []
+    for repeat in range(1, 1 + (lab.config.repeats if method.learns else 0)):
+        folds = other_folds(view.labels, k=len(np.unique(lab.folds)), clusters=lab.competition.clusters[lab.order],
+                            repeat=repeat, seed=lab.settings.seed)
+        repeated.append(nested_outcome(method, view, folds=folds, settings=lab.settings))
+    test = method.combine(lab.test.all().only(lab.members(name)), fitted)
+    names = [lab.names[m] for m in lab.members(name)]
+    return Combined(fitted, names, all_scores(predictions, view.labels), nested, repeated), test
 
 
-def _row(name: str, kind: str, predictions: np.ndarray, lab: Lab, best_single: np.ndarray) -> dict[str, Any]:
-    """A leaderboard row: scores of honest predictions (N, C), compared with the uniform mean and the best single."""
-    compare = {"metric": METRICS[lab.config.metric], "labels": lab.labels, **_bootstrap(lab)}
-    uniform = lab.stack.mean(axis=0)                                                                  # (N, C)
-    return {
-        "name": name, "kind": kind, "nested": all_scores(predictions, lab.labels),
-        "vs_uniform": asdict(paired_bootstrap(predictions, uniform, **compare)),
-        "vs_best_single": asdict(paired_bootstrap(predictions, best_single, **compare)),
-    }
+def _outcome(lab: Lab, predictions: np.ndarray) -> np.ndarray:
+    return outcome(predictions, lab.sample.labels, metric=lab.settings.metric)
+
+
+def _member_rows(lab: Lab) -> list[dict[str, Any]]:
+    """Members' own scores: their predictions are out of fold, and nothing was fitted above them."""
+    return [{"name": name, "kind": kind, "nested": all_scores(predictions, lab.sample.labels),
+             "excluded": name in lab.excluded, "replicas": _replicas(name)}
+            for name, kind, predictions in zip(lab.names, lab.kinds, lab.oof.all(), strict=True)]
 
 
 def _replicas(name: str) -> list[dict[str, float]]:
@@ -131,52 +122,74 @@ def _replicas(name: str) -> list[dict[str, float]]:
     return read_json(path) if path.exists() else []
 
 
-def _weights(lab: Lab, fitted: Fitted) -> dict[str, Any]:
-    return {"weights": {name: float(w) for name, w in zip(lab.names, fitted.weights, strict=True)},
-            "power": float(fitted.power), "gap": None if fitted.gap is None else float(fitted.gap)}
+def _method_rows(lab: Lab, combined: dict[str, Combined]) -> list[dict[str, Any]]:
+    rows = []
+    for name, made in combined.items():
+        fitted = made.fitted
+        weights = None if fitted.weights is None else fitted.weights.reshape(len(made.names), -1).mean(axis=1)
+        rows.append({
+            "name": name, "kind": "method", "nested": all_scores(made.nested, lab.sample.labels),
+            "in_sample": made.in_sample, "repeated": _repeated(lab, made),
+            "weights": None if weights is None else dict(zip(made.names, weights.tolist(), strict=True)),
+            "power": float(fitted.power), "gap": None if fitted.gap is None else float(fitted.gap),
+            "note": fitted.note,
+        })
+    return rows
 
 
-def _choose(lab: Lab, nested: dict[str, np.ndarray]) -> tuple[str, str]:
+def _repeated(lab: Lab, made: Combined) -> dict[str, float] | None:
+    """Nested score over other partitions of the rows; None for methods that learn nothing, which all agree."""
+    if not made.repeated:
+        return None
+    scores = [score(o, lab.sample.labels, metric=lab.settings.metric, classes=lab.sample.classes)
+              for o in [_outcome(lab, made.nested), *made.repeated]]
+    return {"mean": float(np.mean(scores)), "sd": float(np.std(scores, ddof=1)), "partitions": len(scores)}
+
+
+def _add_intervals(
+    rows: list[dict[str, Any]], outcomes: np.ndarray, references: dict[str, np.ndarray], lab: Lab
+) -> None:
+    """Each row's own score with its interval, and its difference in loss to each reference, outcomes `(rows, N)`."""
+    negated = lab.settings.metric.greater_is_better
+    for row, own in zip(rows, intervals(outcomes, lab.sample), strict=True):
+        low, high = (-own.high, -own.low) if negated else (own.low, own.high)
+        row["interval"] = {"low": low, "high": high}
+    for name, reference in references.items():
+        for row, difference in zip(rows, intervals(outcomes, lab.sample, against=reference), strict=True):
+            row[f"vs_{name}"] = asdict(difference)
+
+
+def _choose(lab: Lab, outcomes: dict[str, np.ndarray]) -> tuple[str, str]:
     """The final method and the reason in words."""
     if lab.config.final != "auto":
         return lab.config.final, "named in params.yaml"
-    choice = choose(nested, lab.labels, metric=METRICS[lab.config.metric], **_bootstrap(lab))
+    choice = choose(outcomes, {name: lab.method(name).simplicity for name in outcomes}, sample=lab.sample)
     if choice.final == choice.best:
         return choice.final, "auto: best nested score"
     return choice.final, f"auto: within one standard error of {choice.best}, and simpler"
 
 
-def _bootstrap(lab: Lab) -> dict[str, Any]:
-    return {"draws": lab.config.bootstrap, "level": lab.config.level, "seed": lab.seed}
+def _loo(lab: Lab, final: str, combined: dict[str, Combined], outcomes: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Leave-one-out of the final method, or of the best one that has weights on members."""
+    weighted = {name: outcomes[name].mean() for name, made in combined.items() if made.fitted.weights is not None}
+    name = final if final in weighted or not weighted else min(weighted, key=lambda n: weighted[n])
+    if combined[name].fitted.weights is None:
+        return {"loo_method": None, "loo": []}
+    rows = leave_one_out(lab.method(name), lab.view(name), folds=lab.folds, names=combined[name].names,
+                         settings=lab.settings, sample=lab.sample)
+    return {"loo_method": name, "loo": [asdict(row) for row in rows]}
 
 
-def _write_tables(report: dict[str, Any], lab: Lab, final: np.ndarray, competition: Competition) -> None:
-    """What DVC plots and compares: flat tables, and the metrics that git keeps."""
-    metric = report["metric"]
-    leaderboard = pd.DataFrame([
-        {"name": r["name"], "kind": r["kind"], **{f"nested_{k}": v for k, v in r["nested"].items()},
-         **{f"in_sample_{k}": v for k, v in r.get("in_sample", {}).items()},
-         **{f"{versus}_{k}": r[versus][k] for versus in ("vs_uniform", "vs_best_single")
-            for k in ("difference", "low", "high")}}
-        for r in report["leaderboard"]
-    ])
-    correlation, disagree = error_correlation(lab.stack, lab.labels), disagreement(lab.stack)
-    pairs = pd.DataFrame([
-        {"a": a, "b": b, "correlation": correlation[i, j], "disagreement": disagree[i, j]}
-        for i, a in enumerate(lab.names) for j, b in enumerate(lab.names)
-    ])
-    classes = np.array(competition.packed.classes)
-    confusion = pd.DataFrame({"actual": classes[lab.labels], "predicted": classes[final.argmax(axis=1)]})
-    loo = pd.DataFrame(report["loo"], columns=["member", "weight", "kept", "refitted", "nested", "nested_difference",
-                                               "low", "high", "verdict"])
-    for name, table in {"leaderboard": leaderboard, "loo": loo, "diversity": pairs, "confusion": confusion}.items():
-        with atomic(REPORTS / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False)
-    by_name = {r["name"]: r["nested"] for r in report["leaderboard"]}
-    write_json(REPORTS / "metrics.json", {
-        "final": {"method": report["final"], **by_name[report["final"]]},
-        "best_single": by_name["best single"],
-        "methods": {r["name"]: r["nested"][metric] for r in report["leaderboard"] if r["kind"] == "method"},
-        "members": {r["name"]: r["nested"][metric] for r in report["leaderboard"] if r["kind"] in ("model", "stacker")},
-        "loo": {row["member"]: row["nested_difference"] for row in report["loo"]},
-    })
+def _paths(lab: Lab) -> list[dict[str, Any]]:
+    """Scores of the even and of the best linear weights with 1, 2, ... members."""
+    names = [lab.names[m] for m in lab.members("uniform")]
+    return [{"method": name, "order": order, "members": step.members, "member": names[step.moved],
+             "in_sample": step.in_sample, "nested": step.nested}
+            for name in PATH_METHODS for order, function in PATHS.items()
+            for step in path(lab.method(name), function, lab.view(), folds=lab.folds, settings=lab.settings)]
+
+
+def _ambiguity(lab: Lab) -> dict[str, float]:
+    """Why the geometric mean is better than its members: their mean log loss less their ambiguity, exactly."""
+    parts = log_loss_ambiguity(lab.oof.stack[lab.members("uniform")], lab.sample.labels)
+    return {"mean_loss": parts.mean_loss, "ensemble_loss": parts.ensemble_loss, "ambiguity": parts.ambiguity}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.artefacts import FEATURES, OOF, PARAMS, PLAN, read_json, write_json
+from pipeline.artefacts import FEATURES, OOF, PACKED, PARAMS, PLAN, read_json, write_json
 from pipeline.cells import Cell
 from pipeline.config.base import read_params
 from pipeline.config.stacker import StackerConfig, parse_stacker
@@ -17,10 +17,12 @@ from pipeline.config.students import entries
 from pipeline.errors import UserError, listed, nearest
 from pipeline.members import Member, write_member
 from pipeline.rng import derive
-from pipeline.stackers.calibrate import LINKS, calibrated
+from pipeline.stackers.calibrate import calibrated
+from pipeline.stackers.links import LINKS
 from pipeline.stackers.registry import load
 from pipeline.stages.competition import load_competition
 from pipeline.training.executors import run_jobs, slots
+from pipeline.training.side import side_file
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class StackJob:
     """One stacker on one network: its features, and the labels of the rows that the network was trained on."""
 
     features: Path              # stem of the network's feature files
+    side: Path | None           # hand-made features of all rows
     config: StackerConfig
     cell: Cell
     fit_labels: np.ndarray
@@ -54,7 +57,8 @@ def run(model: str, stacker: str) -> None:
     labels, n_classes = competition.packed.labels, len(competition.packed.classes)
     networks = read_json(FEATURES / model / "networks.json")
     cells = [competition.cells[network["cell"]] for network in networks]
-    jobs = [StackJob(FEATURES / model / network["stem"], config, cell, labels[cell.fit_rows], n_classes,
+    side = side_file(config, PACKED, slots=slots())
+    jobs = [StackJob(FEATURES / model / network["stem"], side, config, cell, labels[cell.fit_rows], n_classes,
                      derive(raw["seed"], member, network["stem"]))
             for network, cell in zip(networks, cells, strict=True)]
     fitted = run_jobs(_fit, jobs, slots=slots())
@@ -73,8 +77,15 @@ def _mean(scores: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.n
 def _fit(job: StackJob) -> tuple[np.ndarray, np.ndarray]:
     """Scores of the cell's held rows (H, C) and of the test rows (T, C)."""
     train = np.load(f"{job.features}.train.npy", mmap_mode="r")                                       # (N, D) float16
-    test = np.load(f"{job.features}.test.npy").astype(np.float32)
-    scorer = load(job.config.kind)(train[job.cell.fit_rows].astype(np.float32), job.fit_labels,
-                                   n_classes=job.n_classes, config=job.config, seed=job.seed)
-    unseen = scorer(test) if len(test) else np.zeros((0, job.n_classes), np.float32)      # no library takes no rows
-    return scorer(train[job.cell.held_rows].astype(np.float32)), unseen
+    test = np.load(f"{job.features}.test.npy", mmap_mode="r")
+    side = np.zeros((len(train) + len(test), 0)) if job.side is None else np.load(job.side, mmap_mode="r")  # (N + T, F)
+
+    def joined(features: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return np.hstack([features, side[rows]], dtype=np.float32)                                    # (m, D + F)
+
+    fit_rows, held_rows = job.cell.fit_rows, job.cell.held_rows
+    scorer = load(job.config.kind)(joined(train[fit_rows], fit_rows), job.fit_labels, n_classes=job.n_classes,
+                                   config=job.config, seed=job.seed)
+    unseen = joined(test, len(train) + np.arange(len(test)))
+    test_scores = scorer(unseen) if len(test) else np.zeros((0, job.n_classes), np.float32)  # no library takes no rows
+    return scorer(joined(train[held_rows], held_rows)), test_scores
