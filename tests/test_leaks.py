@@ -12,13 +12,14 @@ from pipeline.closure import ROOT
 from pipeline.config.stacker import SvmConfig
 from pipeline.data.store import Row, open_packed, write_packed
 from pipeline.ensemble.choose import worse_than_prior
-from pipeline.ensemble.contract import Settings
+from pipeline.ensemble.contract import Predictions, Settings, View
 from pipeline.ensemble.methods import METHODS
-from pipeline.ensemble.nested import in_sample_predictions, nested_best_single, nested_predictions
+from pipeline.ensemble.nested import in_sample, nested_best_single, nested_predictions
 from pipeline.errors import UserError
 from pipeline.members import read_member
 from pipeline.metrics import METRICS, accuracy, log_loss
 from pipeline.rng import generator
+from pipeline.stackers.second_level import SECOND_LEVEL
 from pipeline.stages import check, collect, ensemble, folds, predict, prepare, stack, train
 from pipeline.stages.competition import load_competition
 from pipeline.stages.stack import StackJob
@@ -56,6 +57,12 @@ def shuffle_labels() -> None:
     write_packed(PACKED, rows, classes=packed.classes, channels=packed.channels, facts={})
 
 
+def view_of(shuffled, *more: np.ndarray) -> View:
+    """The members' out-of-fold predictions, and those of `more`, with their labels."""
+    members = [read_member(OOF / name, shuffled.roster).oof for name in MEMBERS]
+    return Predictions(np.stack([*members, *more]), shuffled.packed.labels).all()
+
+
 def test_every_member_is_at_chance(shuffled):
     for name in MEMBERS:
         member, labels = read_member(OOF / name, shuffled.roster), shuffled.packed.labels
@@ -64,35 +71,31 @@ def test_every_member_is_at_chance(shuffled):
 
 
 def test_every_blend_is_at_chance(shuffled):
-    members = np.stack([read_member(OOF / name, shuffled.roster).oof for name in MEMBERS])
-    labels, assignment = shuffled.packed.labels, shuffled.folds[0]
-    for name, method in METHODS.items():
-        nested = nested_predictions(method, members, labels=labels, folds=assignment, settings=Settings())
-        assert accuracy(nested, labels) == pytest.approx(CHANCE, abs=NOISE), name
-        assert log_loss(nested, labels) > np.log(10) - 0.01, name
-    best = nested_best_single(members, labels, folds=assignment, metric=METRICS["accuracy"])
-    assert accuracy(best, labels) == pytest.approx(CHANCE, abs=NOISE)
+    view, assignment = view_of(shuffled), shuffled.folds[0]
+    for name, method in {**METHODS, **SECOND_LEVEL}.items():
+        nested = nested_predictions(method, view, folds=assignment, settings=Settings())
+        assert accuracy(nested, view.labels) == pytest.approx(CHANCE, abs=NOISE), name
+        assert log_loss(nested, view.labels) > np.log(10) - 0.01, name
+    best = nested_best_single(view, folds=assignment, settings=Settings(METRICS["accuracy"]))
+    assert accuracy(best, view.labels) == pytest.approx(CHANCE, abs=NOISE)
 
 
 def test_the_ensemble_stage_refuses_members_that_know_nothing(shuffled):
-    members = np.stack([read_member(OOF / name, shuffled.roster).oof for name in MEMBERS])
-    assert all(worse_than_prior(members, shuffled.packed.labels, folds=shuffled.folds[0]))
+    assert all(worse_than_prior(view_of(shuffled), folds=shuffled.folds[0]))
     with pytest.raises(UserError, match="every member's log loss is worse than the class prior's"):
         ensemble.run()
 
 
 def test_the_alarm_rings_for_a_member_that_leaks(shuffled):
     """The counter-example: one member that has seen its labels is found, in its own score and in every blend's."""
-    labels, assignment = shuffled.packed.labels, shuffled.folds[0]
-    members = np.stack([read_member(OOF / name, shuffled.roster).oof for name in MEMBERS])
-    leak = np.full_like(members[0], 0.05)
+    labels = shuffled.packed.labels
+    leak = np.full((len(labels), 10), 0.05, dtype=np.float32)
     leak[np.arange(len(labels)), labels] = 0.55
-    _, blended = in_sample_predictions(METHODS["blend"], np.stack([*members, leak]), labels=labels, settings=Settings())
-    nested = nested_predictions(METHODS["blend"], np.stack([*members, leak]), labels=labels, folds=assignment,
-                                settings=Settings())
-    assert accuracy(leak, labels) > CHANCE + NOISE
-    assert accuracy(blended, labels) > CHANCE + NOISE
-    assert accuracy(nested, labels) > CHANCE + NOISE
+    view = view_of(shuffled, leak)
+    _, blended = in_sample(METHODS["blend"], view, settings=Settings())
+    nested = nested_predictions(METHODS["blend"], view, folds=shuffled.folds[0], settings=Settings())
+    for predictions in (leak, blended, nested):
+        assert accuracy(predictions, labels) > CHANCE + NOISE
 
 
 def memoriser(features, labels, *, n_classes, config, seed):
@@ -139,7 +142,7 @@ def test_labels_of_a_fold_do_not_reach_its_scores(shuffled):
     changed[cell.held_rows] = (changed[cell.held_rows] + 1) % 10
     svm = SvmConfig(kind="svm")
     features = FEATURES / "lenet" / f"fold{cell.index}"
-    jobs = [StackJob(features, svm, cell, given[cell.fit_rows], 10, 0) for given in (labels, changed)]
+    jobs = [StackJob(features, None, svm, cell, given[cell.fit_rows], 10, 0) for given in (labels, changed)]
     (held, test), (held_again, test_again) = map(stack._fit, jobs)
     assert held.tobytes() == held_again.tobytes()
     assert test.tobytes() == test_again.tobytes()

@@ -1,8 +1,8 @@
 """`ensemble:` and `submit:`: how members are combined, scored and written."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.config.base import Section
 from pipeline.errors import listed, nearest
@@ -30,22 +30,29 @@ class EnsembleConfig(Section):
     bootstrap: int = Field(1000, ge=100, le=100_000)
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        for name in self.methods:
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        for name in methods:
             base, plus, calibration = name.partition("+")
             if base not in METHODS:
-                raise ValueError(f"methods: unknown method '{base}'; allowed: {listed(METHODS, limit=len(METHODS))}"
+                raise ValueError(f"unknown method '{base}'; allowed: {listed(METHODS, limit=len(METHODS))}"
                                  f"{nearest(base, METHODS)}")
             if plus and calibration not in CALIBRATIONS:
-                raise ValueError(f"methods: unknown calibration '{calibration}' behind '{base}'; "
+                raise ValueError(f"unknown calibration '{calibration}' behind '{base}'; "
                                  f"allowed: {listed(CALIBRATIONS)}{nearest(calibration, CALIBRATIONS)}")
-        if len(set(self.methods)) != len(self.methods) or not self.methods:
-            raise ValueError("methods: name at least one, each once")
-        if self.final != "auto" and self.final not in self.methods:
-            raise ValueError(f"final: '{self.final}' is not among ensemble.methods; allowed: auto or "
-                             f"{listed(self.methods, limit=len(self.methods))}{nearest(self.final, self.methods)}")
-        return self
+        if len(set(methods)) != len(methods) or not methods:
+            raise ValueError("name at least one, each once")
+        return methods
+
+    @field_validator("final")
+    @classmethod
+    def _one_of_them(cls, final: str, info: ValidationInfo) -> str:
+        methods = info.data.get("methods", ())
+        if methods and final not in ("auto", *methods):
+            raise ValueError(f"'{final}' is not among ensemble.methods; allowed: auto or "
+                             f"{listed(methods, limit=len(methods))}{nearest(final, methods)}")
+        return final
 
 
 class SubmitConfig(Section):
