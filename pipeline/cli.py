@@ -187,6 +187,19 @@ def label_errors(
     show_labels.label_errors(as_json=as_json, as_csv=as_csv, top=top)
 
 
+@app.command(rich_help_panel=LOOK)
+def leaks(
+    as_json: AsJson = False,
+    shuffles: Annotated[int, typer.Option(min=1, help="How often the labels are shuffled within the folds.")] = 5,
+    stackers: Annotated[
+        bool, typer.Option("--stackers/--no-stackers", help="Fit the stackers again, once, on shuffled labels.")] = True,
+) -> None:
+    """Leak alarm: shuffled labels, random members, memorised rows, near-duplicates; exit code 1 when something leaks."""
+    from pipeline import leaks as command
+
+    raise typer.Exit(command.sound(shuffles=shuffles, stackers=stackers, as_json=as_json))
+
+
 @app.command(rich_help_panel=TOOLS)
 def import_member(
     name: Annotated[str, typer.Argument(help="What the member is called here: letters, digits, '_' and '-'.")],

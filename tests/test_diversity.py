@@ -136,3 +136,16 @@ def test_the_tree_merges_by_mean_distance_and_keeps_like_members_together() -> N
 def test_one_member_is_its_own_order() -> None:
     tree = merge_tree(np.ones((1, 1)))
     assert (tree.shape, leaf_order(tree).tolist()) == ((0, 4), [0])
+
+
+def test_error_correlation_is_numpys_and_survives_constant_errors() -> None:
+    stack, labels, _ = members(1.5, 1.0, 0.5)
+    errors = 1 - stack[:, np.arange(len(labels)), labels]
+    assert error_correlation(stack, labels) == pytest.approx(np.corrcoef(errors), abs=1e-6)
+    constant = np.concatenate([stack[:1], np.full_like(stack[:1], 0.2)])
+    assert error_correlation(constant, labels) == pytest.approx(np.eye(2), abs=1e-12)
+
+
+def test_disagreement_counts_rows_with_different_tops() -> None:
+    stack = np.eye(3)[np.array([[0, 0, 1, 2], [0, 1, 1, 2], [2, 2, 2, 2]])]
+    assert disagreement(stack).tolist() == [[0, 0.25, 0.75], [0.25, 0, 0.75], [0.75, 0.75, 0]]

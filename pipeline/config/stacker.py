@@ -17,7 +17,7 @@ class SvmConfig(Section):
     kind: Literal["svm"]
     models: Literal["all"] | tuple[str, ...] = "all"
     handmade: tuple[Handmade, ...] = ()              # hand-made features, appended to the network's
-    c: Positive | Literal["auto"] = 0.2              # of the summed hinge losses against ||w||^2 / 2; auto: by inner rows
+    c: Positive | Literal["auto"] = 0.2              # of the summed hinge losses against ||w||^2 / 2; auto: inner rows
     kernel: Literal["linear", "rbf", "exact_rbf"] = "linear"    # rbf: by Nystroem's landmarks; exact: up to 8,000 rows
     gamma: Positive | Literal["auto"] = "auto"       # rbf: exp(-gamma |x - y|^2); auto: 1 / median |x - y|^2
     components: int = Field(1000, ge=1)              # rbf: landmarks
@@ -31,7 +31,7 @@ class LightgbmConfig(Section):
     models: Literal["all"] | tuple[str, ...] = "all"
     handmade: tuple[Handmade, ...] = ()              # hand-made features, appended to the network's
     pca: Annotated[int, Field(ge=1)] | None = 48
-    rounds: int = Field(100, ge=1)                   # at most, with patience
+    rounds: int = Field(80, ge=1)                    # at most, with patience
     patience: Annotated[int, Field(ge=1)] | None = 5     # rounds without progress on inner rows; null: all rounds
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
     leaves: int = Field(15, ge=2)

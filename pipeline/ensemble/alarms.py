@@ -14,10 +14,11 @@ from pipeline.rng import generator
 
 LEAST_MEMBERS, LEAST_TEST_ROWS = 4, 50      # to compare with, and to compare on
 KIN = 3                 # others of its kind (models, stackers) that a member is compared with, rather than with all
+LEAST_ROOM = 1e-6       # of a member that is sure of everything already
 NOISE = 0.005           # share of the rows: honest members differ by as much, however alike the others are
 HIDDEN = 0.5            # share of the rows: where even that many could go unseen, nothing can be told
 SHARPNESS = 8           # power of the top probability: of rows that are 0.9 sure half counts, of 0.5 nearly nothing
-DRAWS = 4000            # of members without a leak, for the limit
+DRAWS, TAILS = 4000, 5  # of honest members, for the limit; degrees of freedom: heavier tails than normal ones
 SAME_TOP, SAME_ERRORS = 0.999, 0.999        # near-duplicates: share of rows with one top class, correlation of errors
 
 
@@ -26,7 +27,7 @@ class Memory:
     """One comparison of a member's out-of-fold rows with its test rows."""
 
     member: int         # its place
-    statistic: str      # "sure and right", or "right alone"
+    statistic: str      # "surer", or "right alone"
     share: float        # of the rows that would have to be memorised for this, 0 is the fold-mates' median
     noticed: float      # the share from which on it is an alarm; inf where nothing can be told
     alarm: bool
@@ -37,28 +38,29 @@ def memorised(
 ) -> list[Memory]:
     """Two rows per member of `oof (M, N, C)` and `test (M, T, C)`: is it better out of fold than its test rows allow?
 
-    `sure and right`: half of (sum_c p^2 + p(true)) out of fold minus sum_c p^2 on the test rows. `right alone`: mean of
-    (top p)^8 (1 - q) out of fold, counted where it is right, minus the same on the test rows, right or not, with q what
-    the others' mean gives to this member's top class. Both are scaled so that memorising every row is 1. A test
+    `surer`: mean of sum_c p^2 out of fold, or of p(true) if that is less, minus mean sum_c p^2 on the test rows. `right alone`: mean of (top p)^8 (1 - q) out of
+    fold, counted where it is right, minus the same on the test rows, right or not, with q what the others' mean gives to
+    this member's top class. Both are scaled so that memorising every row is 1. A test
     prediction is the mean of K networks and so less sure, and the test rows may be of another kind: that is as true of
     the fold-mates, so each member is compared with their median, in units of their upper quartile of distances. The
-    limit is the quantile of the largest such distance over honest members, whose differences are taken as normal: at
-    `level` there is a false alarm among all. What all members share (an image in two folds) does not show.
+    limit is the quantile of the largest such distance over honest members, whose differences are taken as Student's
+    t: at `level` there is a false alarm among all. What all members share (an image in two folds) does not show.
     """
     members = len(oof)
     if members < LEAST_MEMBERS or test.shape[1] < LEAST_TEST_ROWS:
         return [Memory(m, name, 0.0, np.inf, False) for name in STATISTICS for m in range(members)]
-    limit = _limit(list(kinds), level / len(STATISTICS), seed)
+    limit = _limit(kinds, level / len(STATISTICS), seed)
     found = []
-    for name, shares in zip(STATISTICS, _shares(oof, test, labels), strict=True):
-        centre, scale = _fold_mates(shares[None], kinds)                         # (1, M) each
-        for m, (own, noticed) in enumerate(zip(shares - centre[0], limit * np.hypot(scale[0], NOISE), strict=True)):
-            hidden = bool(noticed > HIDDEN)
-            found.append(Memory(m, name, float(own), np.inf if hidden else float(noticed), own > noticed and not hidden))
+    for name, differences, whole in zip(STATISTICS, *_differences(oof, test, labels), strict=True):
+        centre, spread = (part[0] for part in _fold_mates(differences[None], kinds))             # (M,) each
+        shares = (differences - centre) / whole
+        noticed = limit * np.hypot(spread / whole, NOISE)
+        found += [Memory(m, name, float(share), float(least) if least <= HIDDEN else np.inf, bool(share > least))
+                  for m, (share, least) in enumerate(zip(shares, np.where(noticed <= HIDDEN, noticed, np.inf), strict=True))]
     return found
 
 
-STATISTICS = ("sure and right", "right alone")
+STATISTICS = ("surer", "right alone")
 
 
 def near_duplicates(stack: np.ndarray, labels: np.ndarray) -> list[tuple[int, int, float, float]]:
@@ -70,21 +72,21 @@ def near_duplicates(stack: np.ndarray, labels: np.ndarray) -> list[tuple[int, in
             or (same[a, b] > SAME_TOP and correlation[a, b] > SAME_ERRORS)]
 
 
-def _shares(oof: np.ndarray, test: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Both statistics of every member, `(2, M)`, as shares of memorised rows."""
+def _differences(oof: np.ndarray, test: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both statistics of every member, and what they would be with every row memorised, `(2, M)` each."""
     members, rows = len(oof), np.arange(len(labels))
-    totals = [stack.sum(axis=0, dtype=np.float32) for stack in (oof, test)]                      # (N, C), (T, C)
-    found = np.empty((len(STATISTICS), members))
-    for m in range(members):
-        doubt = [1 - (total - stack[m]) / (members - 1) for total, stack in zip(totals, (oof, test), strict=True)]
-        true = oof[m][rows, labels].mean(dtype=np.float64)
-        sure, unseen = (float(np.einsum("nc,nc->n", p, p).mean(dtype=np.float64)) for p in (oof[m], test[m]))
-        found[0, m] = ((sure + true) / 2 - unseen) / max(1 - unseen, 1e-6)
-        alone, unseen = _alone(oof[m], doubt[0]), _alone(test[m], doubt[1])                      # (N,), (T,)
-        right = oof[m].argmax(axis=1) == labels
-        memory = float(doubt[0][rows, labels].mean(dtype=np.float64))
-        found[1, m] = ((alone * right).mean(dtype=np.float64) - unseen.mean(dtype=np.float64)) / max(memory, 1e-6)
-    return found
+    totals = [stack.sum(axis=0) for stack in (oof, test)]                        # (N, C), (T, C)
+    found, whole = np.empty((2, len(STATISTICS), members))
+    for m, (own, unseen) in enumerate(zip(oof, test, strict=True)):
+        doubt, unseen_doubt = (1 - (total - p) / (members - 1) for total, p in zip(totals, (own, unseen), strict=True))
+        sure, unseen_sure = (np.einsum("nc,nc->n", p, p).mean(dtype=np.float64) for p in (own, unseen))
+        sure = min(sure, own[rows, labels].mean(dtype=np.float64))
+        right = own.argmax(axis=1) == labels
+        alone = (_alone(own, doubt) * right).mean(dtype=np.float64)
+        unseen_alone = _alone(unseen, unseen_doubt).mean(dtype=np.float64)
+        found[:, m] = sure - unseen_sure, alone - unseen_alone
+        whole[:, m] = 1 - unseen_sure, doubt[rows, labels].mean(dtype=np.float64)
+    return found, np.maximum(whole, LEAST_ROOM)
 
 
 def _alone(member: np.ndarray, doubt: np.ndarray) -> np.ndarray:
@@ -113,7 +115,7 @@ def _fold_mates(shares: np.ndarray, kinds: Sequence[str]) -> tuple[np.ndarray, n
 
 
 def _limit(kinds: Sequence[str], level: float, seed: int) -> float:
-    """The 1 - level quantile of the largest distance in units of the spread, over honest members that differ normally."""
-    drawn = generator(seed, "honest members").normal(size=(DRAWS, len(kinds)))
+    """The 1 - level quantile of the largest distance in units of the spread, over honest members."""
+    drawn = generator(seed, "honest members").standard_t(TAILS, size=(DRAWS, len(kinds)))
     centre, spread = _fold_mates(drawn, kinds)
     return float(np.quantile(((drawn - centre) / spread).max(axis=1), 1 - level))

@@ -1,4 +1,4 @@
-"""Calibration of finished predictions: a temperature, a vector or a matrix, each the one before plus penalised terms."""
+"""Calibration of finished predictions: a temperature, alone, with intercepts, or with a matrix and intercepts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -108,8 +108,8 @@ def apply_dirichlet(probabilities: np.ndarray, parameters: np.ndarray) -> np.nda
 def _fit(probabilities: np.ndarray, labels: np.ndarray, design: np.ndarray, ridge: float) -> np.ndarray:
     """1/T and a matrix `(P, C)`, flat, of scores log p / T + design @ matrix for a design `(n, P)`.
 
-    Convex; L-BFGS starts from the predictions as they are, where the penalty is zero, so the log loss in sample is never
-    above theirs.
+    Convex; L-BFGS starts from the predictions as they are, where the penalty is zero, so the log loss in sample is
+    never above theirs.
     """
     classes = probabilities.shape[1]
     if np.isinf(ridge):

@@ -16,11 +16,11 @@ ITERATIONS = 200
 def fit_class_weights(view: View, *, settings: Settings) -> Fitted:
     """Weights `(m, C)`, positive, that sum to one over the members for each class, and minimise a convex objective.
 
-    p(c) ~ exp(sum_m w_mc log p_mc) (log-linear pool: Genest and Zidek 1986, Statistical Science 1(1), section 3). To the
-    rows' log losses each class adds k KL(u || w_c), k = PSEUDO_ROWS * shrinkage, u the `common_weights`: the Dirichlet
-    prior with k pseudo-observations spread like u (Gelman et al. 2013, Bayesian Data Analysis, section 3.4). What a
-    class's rows say grows with their number and the prior does not, so rare classes keep nearly u, and all do as
-    shrinkage becomes infinite.
+    p(c) ~ exp(sum_m w_mc log p_mc), a log-linear pool (Genest and Zidek 1986, Statistical Science 1(1), section 3). To
+    the rows' log losses each class adds k KL(u || w_c), k = PSEUDO_ROWS * shrinkage, u the `common_weights`: the
+    Dirichlet prior with k pseudo-observations spread like u (Gelman et al. 2013, Bayesian Data Analysis, section 3.4).
+    What a class's rows say grows with their number and the prior does not, so rare classes keep nearly u, and all
+    do so exactly at infinite shrinkage.
     """
     columns = class_columns(view)
     common = _fit(columns, view.labels, np.full(len(view.members), 1 / len(view.members)), PSEUDO_ROWS, tied=True)

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.ensemble.contract import Predictions
 
 ROWS = 256              # at a time, so that the classes' bounds over the members stay in the cache
-MARGIN = 1e-4           # relative: a class this far behind in every member cannot catch up by rounding, in float32 either
+MARGIN = 1e-4           # relative: a class this far behind in every member cannot catch up by rounding to float32
 
 Compact = tuple[np.ndarray, np.ndarray, np.ndarray]         # rows (P,) ascending, classes (P,), probabilities (M, P)
 

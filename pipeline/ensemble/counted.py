@@ -1,8 +1,4 @@
-"""Losses that count rows (accuracy, top-5, macro-F1) of many blends at once, from what is open in the compact form.
-
-Pairs (row, class) lie in slots: first one pair of every row, then the second of the rows that have two, and so on, the
-rows with the most pairs first; so a reduction over a row's pairs is a few sums of contiguous columns.
-"""
+"""Losses that count rows (accuracy, top-5, macro-F1) of many blends at once, from what is open in the compact form."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +7,7 @@ import numpy as np
 
 from pipeline.ensemble.compact import Compact, open_rivals, open_winners
 from pipeline.ensemble.contract import View
+from pipeline.ensemble.slots import each, placed, slotted, taken
 
 TINY = 1e-12            # sums that are closer to zero may still turn by rounding
 POSITIVE = 1e-300       # below it only zero, as differences of float32 numbers are not below 1e-45
@@ -51,7 +48,7 @@ class Hits:
         """Minus the share of hits `(q,)` for sums `(q, P)`."""
         ahead = totals < self.limit                                              # (q, P)
         beaten = np.tile(self.beaten, (len(totals), 1))                          # (q, R)
-        for slot in _each(self.slots):
+        for slot in each(self.slots):
             beaten[:, :slot.stop - slot.start] += ahead[:, slot]
         return -(self.sure + (beaten < self.k) @ self.times) / self.rows
 
@@ -59,12 +56,14 @@ class Hits:
         """The pairs that 1 to `steps` more picks could turn, in rows that these pairs could turn; with their sums."""
         least, most = self.bounds
         highest = total + steps * most
-        return self.part(bag, total, ahead=highest < -TINY, open_=(highest >= -TINY) & (total + steps * least <= TINY))
+        return self.part(bag, total, highest < -TINY, (highest >= -TINY) & (total + steps * least <= TINY))
 
-    def part(self, bag: np.ndarray, total: np.ndarray, *, ahead: np.ndarray, open_: np.ndarray) -> tuple["Hits", np.ndarray]:
-        """The open pairs of rows that they decide, given those whose rival stays ahead; the others stay behind."""
+    def part(
+        self, bag: np.ndarray, total: np.ndarray, ahead: np.ndarray, able: np.ndarray
+    ) -> tuple["Hits", np.ndarray]:
+        """The pairs able to turn in rows that they decide, given those whose rival stays ahead; the rest is settled."""
         beaten = self.beaten + np.bincount(self.row[ahead], minlength=len(self.beaten)).astype(np.int16)
-        places = np.flatnonzero(open_)
+        places = np.flatnonzero(able)
         worst = beaten + np.bincount(self.row[places], minlength=len(self.beaten))
         live = (beaten < self.k) & (worst >= self.k)                             # (R,)
         pairs, rows, slots = slotted(places[live[self.row[places]]], self.row)
@@ -118,7 +117,7 @@ class Winners:
         """The classes that 1 to `steps` more picks could make win, where there are several; with their sums."""
         least, most = self.bounds
         low, floor = total + steps * least, np.zeros(len(self.times))            # (P,), (R,)
-        for slot in _each(self.slots):
+        for slot in each(self.slots):
             np.maximum(floor[:slot.stop - slot.start], low[slot], out=floor[:slot.stop - slot.start])
         able = total + steps * most >= floor[self.row] - TINY                    # (P,)
         live = np.bincount(self.row[able], minlength=len(floor)) > 1             # (R,)
@@ -132,13 +131,14 @@ class Winners:
         ), total[pairs]
 
     def _winner(self, totals: np.ndarray) -> np.ndarray:
-        highest = np.full((len(totals), len(self.times)), -1.0)                  # (q, R)
+        slots = [(slot, slice(0, slot.stop - slot.start)) for slot in each(self.slots)]
+        highest = np.zeros((len(totals), len(self.times)))                       # (q, R)
+        for slot, place in slots:
+            np.maximum(highest[:, place], totals[:, slot], out=highest[:, place])
         winner = np.zeros(highest.shape, dtype=np.int32)
-        for slot in _each(self.slots):
-            place = slice(0, slot.stop - slot.start)
-            higher = totals[:, slot] > highest[:, place]
-            np.copyto(highest[:, place], totals[:, slot], where=higher)
-            np.copyto(winner[:, place], self.label[slot], where=higher)
+        for slot, place in reversed(slots):                                      # so that the first of equals stays
+            equal = totals[:, slot] == highest[:, place]
+            np.copyto(winner[:, place], self.label[slot], casting="same_kind", where=equal)
         return winner
 
 
@@ -156,7 +156,7 @@ def hits(view: View, k: int) -> Hits:
     least, most = whole.bounds
     ahead = np.where(limit == 0, most < 0, most <= 0)
     behind = np.where(limit == 0, least >= 0, least > 0)
-    return whole.part(np.arange(len(true)), np.zeros(len(row)), ahead=ahead, open_=~(ahead | behind))[0]
+    return whole.part(np.arange(len(true)), np.zeros(len(row)), ahead, ~(ahead | behind))[0]
 
 
 def winners(view: View) -> Winners:
@@ -180,36 +180,3 @@ def _times(view: View) -> np.ndarray:
     """How often each row of the predictions is in the view, `(N,)`."""
     rows = np.arange(view.predictions.stack.shape[1])
     return np.bincount(rows[view.rows], minlength=len(rows)).astype(np.float64)
-
-
-def slotted(pairs: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The pairs in the order of slots, pairs of one row in the order given; the rows in slot order; the slots' sizes."""
-    pairs = pairs[row[pairs].argsort(kind="stable")]
-    starts = np.flatnonzero(np.diff(row[pairs], prepend=-1))
-    lengths, rows = np.diff(starts, append=len(pairs)), row[pairs][starts]
-    slot = np.arange(len(pairs)) - np.repeat(starts, lengths)
-    longest_first = (-lengths).argsort(kind="stable")
-    place = np.empty_like(longest_first)
-    place[longest_first] = np.arange(len(rows))
-    order = (slot * len(rows) + np.repeat(place, lengths)).argsort()
-    return pairs[order], rows[longest_first], np.bincount(slot)
-
-
-def taken(values: np.ndarray, bag: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Some columns of some rows, `(b, p)`."""
-    result = np.empty((len(bag), len(pairs)), dtype=values.dtype)
-    for place, member in enumerate(bag):
-        values[member].take(pairs, out=result[place], mode="clip")               # the only mode without a second copy
-    return result
-
-
-def placed(row: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Where each of `row` is in `rows`."""
-    place = np.empty(rows.max(initial=-1) + 1, dtype=np.int64)
-    place[rows] = np.arange(len(rows))
-    return place[row]
-
-
-def _each(slots: np.ndarray) -> list[slice]:
-    ends = slots.cumsum()
-    return [slice(end - size, end) for size, end in zip(slots.tolist(), ends.tolist(), strict=True)]

@@ -29,10 +29,10 @@ def fit_logistic(view: View, *, settings: Settings) -> Fitted:
     """score_c = sum_m (1/m + v_m + E_mc) log p_mc + sum_k D_kc log g_k + b_c, a ridge on v, E, D and b: `Coefficients`.
 
     g is the geometric mean, which is what infinite shrinkage leaves (of probabilities not below LEAST). A full matrix
-    for every member would have m times the coefficients of D, for what mostly says the same; this has C (m + C + 1) + m.
-    Logarithms are centred by class and divided by one deviation. The sum of the rows' log losses plus shrinkage / 2
-    times COMMON |v|^2 + RIDGE (|E|^2 + |D|^2 + |b|^2) is convex; a rare class has less to set against the same ridge, so
-    it shrinks more (the ridge as a normal prior: Hastie, Tibshirani and Friedman 2009, 3.4.1 and 18.3.2).
+    for every member would have m times the coefficients of D, for what mostly says the same. The logarithms
+    are centred by class and divided by one deviation. The sum of the rows' log losses plus shrinkage / 2 times
+    COMMON |v|^2 + RIDGE (|E|^2 + |D|^2 + |b|^2) is convex; a rare class has less to set against the same ridge, so it
+    shrinks more (the ridge as a normal prior: Hastie, Tibshirani and Friedman 2009, 3.4.1 and 18.3.2).
     """
     members, classes = len(view.members), view.classes
     if np.isinf(settings.shrinkage):

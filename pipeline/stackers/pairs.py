@@ -35,7 +35,7 @@ def fit_pairs(view: View, *, settings: Settings) -> Fitted:
 
     One example is a (row, class) pair, so all classes share the trees, and rare ones are no problem of their own. The
     loss is the log loss of the true class among the row's candidates; rows whose class is not among them teach nothing.
-    Leaves are shrunk by an L2 penalty of `settings.shrinkage`. The boosting ends by rows of the view that it holds back.
+    Leaves are shrunk by an L2 penalty of `settings.shrinkage`. Rows of the view that are held back end the boosting.
     """
     log_prior = np.log(class_prior(view.labels, view.classes))
     mean = _mean_logs(view)
@@ -106,9 +106,10 @@ def _pairs(view: View, mean: np.ndarray, candidates: np.ndarray, log_prior: np.n
         votes[np.arange(len(view)), top] += 1 / members
     probabilities = softmax(mean)
     entropy = -(probabilities * np.log(np.maximum(probabilities, 1e-15))).sum(axis=1)
-    of_pairs = (chosen, chosen[:, :1] - chosen, np.arange(candidates.shape[1])[None],
-                inputs[:, :, :members].std(axis=2), np.take_along_axis(votes, candidates, axis=1), log_prior[candidates])
-    of_rows = (entropy, votes.max(axis=1), (votes > 0).sum(axis=1))
-    for place, values in enumerate((*of_pairs, *(row[:, None] for row in of_rows)), start=members):
+    of_pairs = (chosen, chosen[:, :1] - chosen, np.arange(candidates.shape[1])[None],                   # (n, K)
+                inputs[:, :, :members].std(axis=2), np.take_along_axis(votes, candidates, axis=1),
+                log_prior[candidates])
+    of_rows = (entropy[:, None], votes.max(axis=1, keepdims=True), (votes > 0).sum(axis=1, keepdims=True))
+    for place, values in enumerate((*of_pairs, *of_rows), start=members):
         inputs[:, :, place] = values
     return inputs

@@ -7,10 +7,10 @@ import numpy as np
 from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
-from pipeline.ensemble.class_weights import floored_logs
-from pipeline.ensemble.contract import Fitted, Method, Settings, View
+from pipeline.ensemble.class_weights import LEAST, common_weights
+from pipeline.ensemble.contract import Fitted, Method, Predictions, Settings, View, equal_weights
+from pipeline.ensemble.means import log_linear
 from pipeline.rng import derive, generator
-from pipeline.stackers.calibrate import hedged
 from pipeline.stackers.links import fit_margins, margins
 from pipeline.stackers.pairs import fit_pairs, pairs_link
 from pipeline.stackers.projection import fit_projection, spread_scores
@@ -23,20 +23,25 @@ PARTS = 3               # of the rows, for margins that the link's rows had no p
 
 @dataclass(frozen=True, eq=False)
 class Machine:
-    """The map from log-probabilities to inputs, the machine's margins on these, and its link's parameters."""
+    """The map from roots of probabilities to inputs, the machine on these, and what makes its margins probabilities."""
 
     project: Callable[[np.ndarray], np.ndarray]
     weights: np.ndarray                     # (P + 1, classes present)
     present: np.ndarray                     # classes with rows
     link: np.ndarray
-    rows: int
+    pool: np.ndarray                        # (2,) weights of the geometric mean and of the machine
 
 
 def fit_machine(view: View, *, settings: Settings) -> Fitted:
-    """A linear `Machine`, one against the rest with squared hinge loss, on the members' standardised log-probabilities.
+    """A linear `Machine`, one against the rest with squared hinge loss, on the roots of the members' probabilities.
 
-    The link is fitted on margins of machines that had no part in them, over PARTS parts of the rows, stratified; the
-    projection, which knows no labels, and the final machine are fitted on all. Its C is over `settings.shrinkage`.
+    Roots, standardised, because they lie close together where a member rules a class out (Hellinger's distance), and a
+    machine with one plane for each class would spend itself on such differences of logarithms.
+
+    Margins of the rows of one of PARTS parts, stratified, come from a machine on the others. On these margins the link
+    is fitted, and the weights of a log-linear pool of the linked margins and the members' geometric mean, which knows
+    more of the many classes out of the question than margins do. The projection, which sees no labels, and the final
+    machine are fitted on all rows, with C over `settings.shrinkage`.
     """
     inputs, labels = _inputs(view), view.labels
     seed = derive(settings.seed, "second level", "svm")
@@ -50,15 +55,17 @@ def fit_machine(view: View, *, settings: Settings) -> Fitted:
             out = parts == part
             held[out] = _margins(projected[out], *_machine(projected[~out], labels[~out], c), view.classes)
         weights, present = _machine(projected, labels, c)
-        return Fitted(None, model=Machine(project, weights, present, fit_margins(held, labels), len(labels)))
+        link = fit_margins(held, labels)
+    pool = common_weights(Predictions(_pair(view, held, link), labels).all())
+    return Fitted(None, model=Machine(project, weights, present, link, pool))
 
 
 def machine_link(view: View, fitted: Fitted) -> np.ndarray:
-    """Margins through the link, hedged with one uniform row, `(n, C)`."""
+    """The log-linear pool of the geometric mean and the linked margins, `(n, C)`."""
     model: Machine = fitted.model
     with threadpool_limits(1):
         scores = _margins(model.project(_inputs(view)), model.weights, model.present, view.classes)
-    return hedged(margins(scores, model.link), model.rows).astype(np.float32)
+    return log_linear(Predictions(_pair(view, scores, model.link), None).all(), Fitted(model.pool))
 
 
 SECOND_LEVEL: dict[str, Method] = {
@@ -71,11 +78,17 @@ SECOND_LEVEL: dict[str, Method] = {
 
 
 def _inputs(view: View) -> np.ndarray:
-    """The members' log-probabilities side by side, `(n, m C)` float32."""
+    """The roots of the members' probabilities side by side, `(n, m C)` float32."""
     inputs = np.empty((len(view), len(view.members), view.classes), dtype=np.float32)
     for m, member in enumerate(view):
-        inputs[:, m] = floored_logs(member)
+        inputs[:, m] = np.sqrt(member)
     return inputs.reshape(len(view), -1)
+
+
+def _pair(view: View, scores: np.ndarray, link: np.ndarray) -> np.ndarray:
+    """The geometric mean and the linked margins, as two members, `(2, n, C)` float32; nothing below LEAST."""
+    mean = log_linear(view, Fitted(equal_weights(len(view.members))))
+    return np.maximum(np.stack([mean, margins(scores, link)]), np.float32(LEAST))
 
 
 def _projection(inputs: np.ndarray, seed: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -100,7 +100,7 @@ def _jobs(
     if config.frozen:
         frozen = frozen_features(config, PACKED, views=np.concatenate([IDENTITY, matrices]), devices=devices(),
                                  precision=resolve_precision(config.precision, device_for(0)), slots=slots())
-    side = side_file(config, PACKED, slots=slots())
+    side = side_file(config.handmade, PACKED, slots=slots())
     return [
         PredictJob(
             weights=[MODELS / name / f"{network_name(cell.index, replica, snapshot)}.safetensors"

@@ -57,7 +57,7 @@ def run(model: str, stacker: str) -> None:
     labels, n_classes = competition.packed.labels, len(competition.packed.classes)
     networks = read_json(FEATURES / model / "networks.json")
     cells = [competition.cells[network["cell"]] for network in networks]
-    side = side_file(config, PACKED, slots=slots())
+    side = side_file(config.handmade, PACKED, slots=slots())
     jobs = [StackJob(FEATURES / model / network["stem"], side, config, cell, labels[cell.fit_rows], n_classes,
                      derive(raw["seed"], member, network["stem"]))
             for network, cell in zip(networks, cells, strict=True)]

@@ -72,14 +72,15 @@ def prune_scratch() -> None:
     """
     raw = read_params(PARAMS)
     competition = load_competition()
-    current = set()
+    current = {side_directory(tuple(stacker.get("handmade") or ()), competition.packed)
+               for stacker in (raw["stackers"] or {}).values()}
     for name in entries(raw):
         config = parse_entry(name, raw)
         if config.pseudo and not (PSEUDO / name).exists():
             current |= set((SCRATCH / name).glob("*"))
             continue
         job = fold_jobs(name, config, raw["seed"], competition)[0]
-        current |= {job.scratch.parent, side_directory(config, competition.packed)}
+        current |= {job.scratch.parent, side_directory(config.handmade, competition.packed)}
         current |= {frozen_directory(config, competition.packed, device=job.device, precision=job.precision)}
     for path in sorted(SCRATCH.glob("*/*/")):
         if path.parent.name != "logs" and path not in current:
@@ -111,7 +112,7 @@ def with_features(jobs: list[FoldJob], config: ModelConfig) -> list[FoldJob]:
         features = frozen_features(config, PACKED, views=IDENTITY, devices=devices(), precision=jobs[0].precision,
                                    slots=slots())[0]
         return [replace(job, features=features) for job in jobs]
-    side = side_file(config, PACKED, slots=slots())
+    side = side_file(config.handmade, PACKED, slots=slots())
     return [replace(job, side=side) for job in jobs]
 
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from pipeline.artefacts import SCRATCH, digest
 from pipeline.closure import closure_digest
-from pipeline.config.model import ModelConfig
 from pipeline.data.handmade import handmade_features
 from pipeline.data.store import Packed, open_packed
 from pipeline.training.cache import cached_rows
@@ -15,19 +14,19 @@ from pipeline.training.cache import cached_rows
 STORE = SCRATCH / "handmade.features"   # no model's directory: a model's name has no dot
 
 
-def side_file(config: ModelConfig, packed: Path, *, slots: int) -> Path | None:
-    """File of the features `(N, F)` float32 that the section names, of all rows; None where it names none."""
-    if not config.handmade:
+def side_file(handmade: tuple[str, ...], packed: Path, *, slots: int) -> Path | None:
+    """File of the features `(N, F)` float32 of these names, of all rows; None for no names."""
+    if not handmade:
         return None
     store = open_packed(packed)
-    return cached_rows(_features, [(packed, config.handmade)], side_directory(config, store) / "features.npy",
+    return cached_rows(_features, [(packed, handmade)], side_directory(handmade, store) / "features.npy",
                        n_rows=len(store.table), slots=slots)
 
 
-def side_directory(config: ModelConfig, packed: Packed) -> Path:
+def side_directory(handmade: tuple[str, ...], packed: Packed) -> Path:
     """Named after all that determines the features: which ones, images, code, libraries."""
     versions = [version(library) for library in ("numpy", "opencv-python-headless", "scikit-image")]
-    return STORE / digest(packed.digest, *config.handmade, "of", closure_digest("pipeline.data.handmade"), *versions)
+    return STORE / digest(packed.digest, *handmade, "of", closure_digest("pipeline.data.handmade"), *versions)
 
 
 def _features(what: tuple[Path, tuple[str, ...]], rows: np.ndarray) -> np.ndarray:

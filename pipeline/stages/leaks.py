@@ -1,0 +1,189 @@
+"""The leak alarm: whatever stands above the networks, on labels that mean nothing, with members that know nothing.
+
+What is checked, and by which law, is said in `run`; what shuffled labels cannot show is a member that saw its rows:
+its predictions were made before the shuffle. `ensemble.alarms.memorised` looks for those.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from scipy.stats import norm
+
+from pipeline.artefacts import FOREIGN, OOF, REPORTS, read_json
+from pipeline.ensemble.alarms import memorised, near_duplicates
+from pipeline.ensemble.chance import Excess, blank, dealt_anew, excess, shuffled_rows, together
+from pipeline.ensemble.contract import Method, Predictions, View
+from pipeline.ensemble.nested import nested_predictions
+from pipeline.ensemble.simplex import normalised
+from pipeline.metrics import row_log_loss
+from pipeline.rng import derive, generator
+from pipeline.stages.competition import load_competition
+from pipeline.stages.lab import Lab, open_lab
+from pipeline.stages.stack import fitted_member
+
+LEVEL = 0.01            # of a false alarm in each check, among all that it tests
+COSTLY = 9.0            # simplicity from which on a method is fitted to one shuffle only: minutes each at full size
+NOISE_MEMBERS = 2       # and as many permuted copies of real ones
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    check: str
+    what: str
+    statistic: str
+    verdict: str
+    alarm: bool = False
+    value: float | None = None
+    z: float | None = None
+
+
+def run(*, shuffles: int, stackers: bool) -> list[Finding]:
+    """Every check of the finished run in the working directory; raises UserError, as `open_lab` does.
+
+    1. Members whose files carry another fold digest; nothing else can be said while there are any.
+    2. Labels shuffled within folds: members as they are, stackers fitted again on their features (once), methods
+       nested. The mean probability of the true class is at chance when `excess.z` stays below the limit.
+    3. Random members with the true labels: alone at chance; and no method that learns gains by them over their blanks.
+    4. Members whose out-of-fold rows look memorised. 5. Near-duplicates. Both are of members that are not votes.
+    """
+    digests, bad = _digests()
+    if bad:
+        return digests
+    lab = open_lab()
+    found = [*digests, *_memorised(lab), *_duplicates(lab)]
+    found += _shuffled(lab, shuffles=shuffles, stackers=stackers)
+    return found + _random(lab)
+
+
+def _digests() -> tuple[list[Finding], bool]:
+    """A line where every member agrees; else one per member that does not, or whose folds were only stated."""
+    roster, check = load_competition().roster, "fold digest"
+    found = []
+    entries: list[dict[str, Any]] = read_json(REPORTS / "members.json")["members"]
+    for entry in entries:
+        for part in ("oof", "test"):
+            path = OOF / entry["name"] / f"{part}.parquet"
+            own = (pq.read_schema(path).metadata or {}).get(b"fold_digest", b"none").decode()
+            if own != roster.fold_digest:
+                found.append(Finding(check, entry["name"], f"{path}: {own}, folds/folds.csv: {roster.fold_digest}",
+                                     "other folds", alarm=True))
+    bad = bool(found)
+    for entry in entries:
+        meta = FOREIGN / entry["name"] / "meta.json"
+        if entry["kind"] in ("foreign", "votes") and meta.exists() and read_json(meta)["folds"] == "stated":
+            found.append(Finding(check, entry["name"], f"{meta}: imported with --same-folds", "stated, not compared"))
+    return found or [Finding(check, f"{len(entries)} members", roster.fold_digest, "the same")], bad
+
+
+def _memorised(lab: Lab) -> list[Finding]:
+    places = _probabilistic(lab)
+    rows = memorised(lab.oof.stack[places], lab.test.stack[places], lab.sample.labels,
+                     kinds=[lab.kinds[m] for m in places], level=LEVEL, seed=derive(lab.settings.seed, "leaks"))
+    found = []
+    for row in rows:
+        told = np.isfinite(row.noticed)
+        limit = f", alarm above {row.noticed:.1%}" if told else f" ({len(places)} members, {lab.test.stack.shape[1]} test rows)"
+        verdict = "memorised" if row.alarm else "like its fold-mates" if told else "cannot tell"
+        found.append(Finding("out of fold against test", lab.names[places[row.member]],
+                             f"{row.statistic}: as if {row.share:+.1%} of its rows were memorised{limit}", verdict,
+                             row.alarm, row.share))
+    return found
+
+
+def _duplicates(lab: Lab) -> list[Finding]:
+    places = _probabilistic(lab)
+    pairs = near_duplicates(lab.oof.stack[places], lab.sample.labels)
+    return [Finding("near-duplicates", f"{lab.names[places[a]]}, {lab.names[places[b]]}",
+                    f"same top class on {same:.2%} of the rows, correlation of errors {correlation:.4f}", "one is enough",
+                    value=correlation)
+            for a, b, same, correlation in pairs] or [Finding("near-duplicates", f"{len(places)} members", "", "none")]
+
+
+def _shuffled(lab: Lab, *, shuffles: int, stackers: bool) -> list[Finding]:
+    """Members, stackers and methods on labels that were dealt anew within the folds."""
+    check, found = "shuffled labels", {}
+    for number in range(shuffles):
+        labels = dealt_anew(lab.sample.labels, folds=lab.folds, seed=derive(lab.settings.seed, "shuffle", number))
+        oof = replace(lab.oof, labels=labels, memory={})
+        for name, member in zip(lab.names, lab.oof.stack, strict=True):
+            found.setdefault(name, []).append(excess(member, labels, folds=lab.folds))
+        if number == 0 and stackers and "stacker" in lab.kinds:
+            oof = replace(oof, stack=lab.oof.stack.copy())
+            for m in [m for m, kind in enumerate(lab.kinds) if kind == "stacker"]:
+                oof.stack[m] = _refitted(lab, m, labels)
+                found[f"{lab.names[m]}, fitted again"] = [excess(oof.stack[m], labels, folds=lab.folds)]
+        for name in lab.config.methods:
+            if number == 0 or lab.method(name).simplicity < COSTLY:
+                nested = _nested(lab, name, oof)
+                found.setdefault(f"method {name}", []).append(excess(nested, labels, folds=lab.folds))
+        print(f"  {check}: {number + 1} of {shuffles}", flush=True)
+    return _against_chance(check, {name: (together(parts), len(parts)) for name, parts in found.items()})
+
+
+def _refitted(lab: Lab, place: int, labels: np.ndarray) -> np.ndarray:
+    """A stacker's out-of-fold predictions `(N, C)` when its features came with these labels."""
+    model, _, stacker = lab.names[place].partition(".")
+    print(f"  {lab.names[place]}: fitting again", flush=True)
+    member = fitted_member(model, stacker, lab.competition, labels=lab.in_order(labels))
+    return normalised(member.oof[lab.order])
+
+
+def _random(lab: Lab) -> list[Finding]:
+    """Members that know nothing of any row: noise, and copies of real members with the rows permuted within folds."""
+    check, seed = "random members", derive(lab.settings.seed, "random members")
+    _, rows, classes = lab.oof.stack.shape
+    names, extra = [], []
+    for number in range(NOISE_MEMBERS):
+        names.append(f"noise {number + 1}")
+        extra.append(generator(seed, "noise", number).dirichlet(np.ones(classes), size=rows).astype(np.float32))
+    for m in lab.members("uniform")[:NOISE_MEMBERS]:
+        names.append(f"{lab.names[m]}, rows permuted")
+        extra.append(lab.oof.stack[m][shuffled_rows(lab.folds, seed=derive(seed, "copy", m))])
+    alone = _against_chance(check, {name: (excess(member, lab.sample.labels, folds=lab.folds), 1)
+                                    for name, member in zip(names, extra, strict=True)})
+    learners = [name for name in lab.config.methods if lab.method(name).learns]
+    if not learners:
+        return alone
+    losses = []
+    for what, added in (("random", extra), ("blank", [blank(member, folds=lab.folds) for member in extra])):
+        oof = Predictions(np.concatenate([lab.oof.stack, np.stack(added)]), lab.sample.labels, lab.oof.threads)
+        losses.append([row_log_loss(_nested(lab, name, oof, more=len(added)), lab.sample.labels) for name in learners])
+        print(f"  {check}: with {len(added)} {what} ones", flush=True)
+    limit, found = norm.isf(LEVEL / len(learners)), []
+    for name, with_random, with_blank in zip(learners, *losses, strict=True):
+        gain, z = _paired(with_blank - with_random, lab.competition.clusters[lab.order])
+        found.append(Finding(check, f"method {name}", f"log loss {-gain:+.5f} against blank ones, z {z:+.1f} "
+                             f"(alarm above {limit:.1f})", "gains by noise" if z > limit else "gains nothing", z > limit,
+                             gain, z))
+    return alone + found
+
+
+def _nested(lab: Lab, name: str, oof: Predictions, *, more: int = 0) -> np.ndarray:
+    """A method's nested predictions `(N, C)` from its members among `oof`, and from the last `more` of them."""
+    method: Method = lab.method(name)
+    places = np.concatenate([lab.members(name), np.arange(len(oof.stack) - more, len(oof.stack))])
+    view = View(oof, places, oof.all().rows)
+    return nested_predictions(method, view, folds=lab.folds, settings=lab.settings)
+
+
+def _against_chance(check: str, found: dict[str, tuple[Excess, int]]) -> list[Finding]:
+    limit = norm.isf(LEVEL / len(found))
+    return [Finding(check, name, f"p(true) {e.gain:+.5f} over chance, z {e.z:+.1f} (alarm above {limit:.1f}), "
+                    f"{count} shuffle{'s' * (count > 1)}", "leaks" if e.z > limit else "at chance", bool(e.z > limit),
+                    e.gain, e.z)
+            for name, (e, count) in found.items()]
+
+
+def _paired(gains: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
+    """Mean of the rows' gains `(N,)` and its z; rows of one cluster `(N,)` count as one."""
+    mean = float(gains.mean())
+    error = np.sqrt((np.bincount(clusters, weights=gains - mean) ** 2).sum()) / len(gains)
+    return mean, float(mean / error) if error > 0 else 0.0
+
+
+def _probabilistic(lab: Lab) -> np.ndarray:
+    return np.array([m for m, kind in enumerate(lab.kinds) if kind != "votes"], dtype=np.int64)
