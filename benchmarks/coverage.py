@@ -38,7 +38,7 @@ CALLS = {"better": -1, "worse": 1, "not distinguishable": 0}
 KINDS = ("in sample", "nested", "repeated")     # repeated: the mean of the rows' nested losses over all partitions
 CLASSES, FOLDS, PARTITIONS, BOOTSTRAP, LEVEL = 5, 5, 3, 1000, 0.95
 FRESH = 30              # fresh rows for each labelled one
-SETTINGS = Settings(greedy_bags=5)      # fewer than by default: a search each costs most of a draw otherwise
+SETTINGS = Settings(greedy_bags=5)      # not the default 20: their searches would take most of a draw
 
 
 @dataclass(frozen=True)

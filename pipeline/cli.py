@@ -192,9 +192,9 @@ def leaks(
     as_json: AsJson = False,
     shuffles: Annotated[int, typer.Option(min=1, help="How often the labels are shuffled within the folds.")] = 5,
     stackers: Annotated[
-        bool, typer.Option("--stackers/--no-stackers", help="Fit the stackers again, once, on shuffled labels.")] = True,
+        bool, typer.Option("--stackers/--no-stackers", help="Fit the stackers again on shuffled labels, once.")] = True,
 ) -> None:
-    """Leak alarm: shuffled labels, random members, memorised rows, near-duplicates; exit code 1 when something leaks."""
+    """Leak alarm: shuffled labels, random members, memorised rows, copies; exit code 1 when something leaks."""
     from pipeline import leaks as command
 
     raise typer.Exit(command.sound(shuffles=shuffles, stackers=stackers, as_json=as_json))

@@ -11,8 +11,8 @@ from pipeline.errors import listed
 from pipeline.stages import leaks
 from pipeline.tables import console_for, finish
 
-BLIND = ("Shuffled labels test the level above the networks only: a member whose networks saw its rows was made before the "
-         "shuffle and does not show there, but in 'out of fold against test'; what all members share shows in neither.")
+BLIND = ("Shuffled labels test the level above the networks only: a member whose networks saw its rows was made before "
+         "the shuffle, so only 'out of fold against test' can show it; what all members share shows in neither.")
 
 
 def sound(*, shuffles: int, stackers: bool, as_json: bool) -> int:
@@ -20,7 +20,7 @@ def sound(*, shuffles: int, stackers: bool, as_json: bool) -> int:
     with redirect_stdout(sys.stderr):       # progress
         findings = leaks.run(shuffles=shuffles, stackers=stackers)
     guilty = list(dict.fromkeys(f.what for f in findings if f.alarm))
-    unsure = list(dict.fromkeys(f.what for f in findings if f.verdict == "cannot tell"))
+    unsure = list(dict.fromkeys(f.what for f in findings if f.verdict == leaks.CANNOT_TELL))
     if as_json:
         print(json.dumps({"leaks": guilty, "findings": [asdict(f) for f in findings]}, indent=2))
         return 1 if guilty else 0
@@ -33,5 +33,5 @@ def sound(*, shuffles: int, stackers: bool, as_json: bool) -> int:
     if guilty:
         print(f"leaks: {listed(guilty, limit=len(guilty))}")
     else:
-        print("nothing leaks" + f"; part of what there is could not be told of {listed(unsure)}" * bool(unsure))
+        print("nothing leaks" + f"; memorised rows would not show in {', '.join(unsure)}" * bool(unsure))
     return 1 if guilty else 0

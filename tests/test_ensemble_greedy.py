@@ -1,5 +1,8 @@
 """Greedy selection, pick by pick, against the paper's algorithm written naively on full probabilities."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from ensemble_cases import members
@@ -176,6 +179,18 @@ def test_never_worse_in_sample_than_any_front_of_the_sorted_members(metric: str)
         fronts = [stack[order[:k]].sum(axis=0) / k for k in range(1, 5)]
         blend = np.tensordot(weights, stack, axes=1)
         assert score.loss(blend, view.labels) <= min(score.loss(front, view.labels) for front in fronts) + 1e-12
+
+
+def test_what_a_fit_remembers_does_not_keep_the_predictions_alive() -> None:
+    view = _view(1.0, 0.8)
+    alive = weakref.ref(view.predictions)
+    fit_greedy(view, settings=Settings(greedy_steps=2))
+    gc.disable()
+    try:
+        del view
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_the_log_loss_of_many_certain_errors_does_not_underflow() -> None:

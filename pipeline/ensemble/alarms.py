@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.ensemble.diversity import disagreement, error_correlation
 from pipeline.rng import generator
 
+STATISTICS = ("surer", "right alone")
 LEAST_MEMBERS, LEAST_TEST_ROWS = 4, 50      # to compare with, and to compare on
 KIN = 3                 # others of its kind (models, stackers) that a member is compared with, rather than with all
 LEAST_ROOM = 1e-6       # of a member that is sure of everything already
@@ -38,13 +39,16 @@ def memorised(
 ) -> list[Memory]:
     """Two rows per member of `oof (M, N, C)` and `test (M, T, C)`: is it better out of fold than its test rows allow?
 
-    `surer`: mean of sum_c p^2 out of fold, or of p(true) if that is less, minus mean sum_c p^2 on the test rows. `right alone`: mean of (top p)^8 (1 - q) out of
-    fold, counted where it is right, minus the same on the test rows, right or not, with q what the others' mean gives to
-    this member's top class. Both are scaled so that memorising every row is 1. A test
-    prediction is the mean of K networks and so less sure, and the test rows may be of another kind: that is as true of
-    the fold-mates, so each member is compared with their median, in units of their upper quartile of distances. The
-    limit is the quantile of the largest such distance over honest members, whose differences are taken as Student's
-    t: at `level` there is a false alarm among all. What all members share (an image in two folds) does not show.
+    `surer`: mean of sum_c p^2 out of fold, or of p(true) if that is less, minus mean sum_c p^2 on the test rows.
+    Either alone misleads: networks that vary much are surer one by one than their mean on the test rows, timid ones
+    are right more often than they are sure. `right alone`: mean of (top p)^8 (1 - q) out of fold, counted where it is
+    right, minus the same on the test rows, right or not; q is what the others' mean gives to this member's top class.
+    Both are scaled so that memorising every row is 1.
+
+    A test prediction is the mean of K networks, and the test rows may be harder: that is as true of the fold-mates.
+    So a member's difference is compared with their median, in units of their spread. The limit is the quantile of the
+    largest such distance over honest members whose differences are Student's t, so that there is a false alarm among
+    all with probability `level`. What all members share (an image in two folds) does not show.
     """
     members = len(oof)
     if members < LEAST_MEMBERS or test.shape[1] < LEAST_TEST_ROWS:
@@ -53,14 +57,11 @@ def memorised(
     found = []
     for name, differences, whole in zip(STATISTICS, *_differences(oof, test, labels), strict=True):
         centre, spread = (part[0] for part in _fold_mates(differences[None], kinds))             # (M,) each
-        shares = (differences - centre) / whole
-        noticed = limit * np.hypot(spread / whole, NOISE)
-        found += [Memory(m, name, float(share), float(least) if least <= HIDDEN else np.inf, bool(share > least))
-                  for m, (share, least) in enumerate(zip(shares, np.where(noticed <= HIDDEN, noticed, np.inf), strict=True))]
+        shares, noticed = (differences - centre) / whole, limit * np.hypot(spread / whole, NOISE)
+        noticed[noticed > HIDDEN] = np.inf
+        found += [Memory(m, name, float(shares[m]), float(noticed[m]), bool(shares[m] > noticed[m]))
+                  for m in range(members)]
     return found
-
-
-STATISTICS = ("surer", "right alone")
 
 
 def near_duplicates(stack: np.ndarray, labels: np.ndarray) -> list[tuple[int, int, float, float]]:

@@ -22,8 +22,8 @@ def excess(predictions: np.ndarray, labels: np.ndarray, *, folds: np.ndarray) ->
     """Exact, without drawing: predictions `(N, C)` against labels `(N,)` that may move within their fold `(N,)`.
 
     In a fold of n rows, n_c of them in class c, the sum of p_i(y_i) has the mean n g and the variance
-    sum_i,c n_c (p_ic - r_i - b_c + g)^2 / (n - 1), r_i and b_c the means over the labels and over the rows, g over both.
-    Predictions that are the same in all rows of a fold have z = 0.
+    sum_i,c n_c (p_ic - r_i - b_c + g)^2 / (n - 1), r_i and b_c the means over the labels and over the rows, g over
+    both. Predictions that are the same in all rows of a fold have z = 0.
     """
     gained = variance = 0.0
     for fold in np.unique(folds):
@@ -42,7 +42,7 @@ def excess(predictions: np.ndarray, labels: np.ndarray, *, folds: np.ndarray) ->
 
 
 def together(parts: list[Excess]) -> Excess:
-    """What independent shuffles say together: the mean gain, and the sum of z over the root of their number (Stouffer)."""
+    """What independent shuffles say together: the mean gain, and the sum of z over the root of their number."""
     return Excess(float(np.mean([p.gain for p in parts])), float(np.sum([p.z for p in parts]) / len(parts) ** 0.5))
 
 
@@ -59,10 +59,3 @@ def shuffled_rows(folds: np.ndarray, *, seed: int) -> np.ndarray:
         rows[own] = random.permutation(own)
     return rows
 
-
-def blank(predictions: np.ndarray, *, folds: np.ndarray) -> np.ndarray:
-    """Each row replaced by the mean row of its fold `(N,)`, `(N, C)`: what is left without anything on single rows."""
-    rows = np.empty_like(predictions)
-    for fold in np.unique(folds):
-        rows[folds == fold] = predictions[folds == fold].mean(axis=0)
-    return rows

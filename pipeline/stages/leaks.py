@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from pipeline.artefacts import FOREIGN, OOF, REPORTS, read_json
 from pipeline.ensemble.alarms import memorised, near_duplicates
-from pipeline.ensemble.chance import Excess, blank, dealt_anew, excess, shuffled_rows, together
+from pipeline.ensemble.chance import Excess, dealt_anew, excess, shuffled_rows, together
 from pipeline.ensemble.contract import Method, Predictions, View
 from pipeline.ensemble.nested import nested_predictions
 from pipeline.ensemble.simplex import normalised
@@ -26,6 +26,7 @@ from pipeline.stages.stack import fitted_member
 LEVEL = 0.01            # of a false alarm in each check, among all that it tests
 COSTLY = 9.0            # simplicity from which on a method is fitted to one shuffle only: minutes each at full size
 NOISE_MEMBERS = 2       # and as many permuted copies of real ones
+CANNOT_TELL = "cannot tell"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def run(*, shuffles: int, stackers: bool) -> list[Finding]:
     1. Members whose files carry another fold digest; nothing else can be said while there are any.
     2. Labels shuffled within folds: members as they are, stackers fitted again on their features (once), methods
        nested. The mean probability of the true class is at chance when `excess.z` stays below the limit.
-    3. Random members with the true labels: alone at chance; and no method that learns gains by them over their blanks.
+    3. Random members with the true labels: alone at chance. Beside the real ones, a method that learns may use them as
+       it likes, but on the fold that is scored they must be worth no more than with their rows moved after the fit.
     4. Members whose out-of-fold rows look memorised. 5. Near-duplicates. Both are of members that are not votes.
     """
     digests, bad = _digests()
@@ -80,17 +82,23 @@ def _digests() -> tuple[list[Finding], bool]:
 
 
 def _memorised(lab: Lab) -> list[Finding]:
-    places = _probabilistic(lab)
+    """One line per member that something can be told of, and one for all others."""
+    check, places = "out of fold against test", _probabilistic(lab)
     rows = memorised(lab.oof.stack[places], lab.test.stack[places], lab.sample.labels,
                      kinds=[lab.kinds[m] for m in places], level=LEVEL, seed=derive(lab.settings.seed, "leaks"))
-    found = []
-    for row in rows:
-        told = np.isfinite(row.noticed)
-        limit = f", alarm above {row.noticed:.1%}" if told else f" ({len(places)} members, {lab.test.stack.shape[1]} test rows)"
-        verdict = "memorised" if row.alarm else "like its fold-mates" if told else "cannot tell"
-        found.append(Finding("out of fold against test", lab.names[places[row.member]],
-                             f"{row.statistic}: as if {row.share:+.1%} of its rows were memorised{limit}", verdict,
-                             row.alarm, row.share))
+    found, untold = [], []
+    for place, m in enumerate(places):
+        own = [row for row in rows if row.member == place and np.isfinite(row.noticed)]
+        if not own:
+            untold.append(lab.names[m])
+            continue
+        said = ", ".join(f"{row.statistic} {row.share:+.1%} (alarm above {row.noticed:.1%})" for row in own)
+        alarm = any(row.alarm for row in own)
+        found.append(Finding(check, lab.names[m], f"as if this share of its rows were memorised: {said}",
+                             "memorised" if alarm else "like its fold-mates", alarm, max(row.share for row in own)))
+    if untold:
+        found.append(Finding(check, ", ".join(untold), f"{len(places)} members, {lab.test.stack.shape[1]} test rows: "
+                             "too few, or too unlike each other", CANNOT_TELL))
     return found
 
 
@@ -98,14 +106,14 @@ def _duplicates(lab: Lab) -> list[Finding]:
     places = _probabilistic(lab)
     pairs = near_duplicates(lab.oof.stack[places], lab.sample.labels)
     return [Finding("near-duplicates", f"{lab.names[places[a]]}, {lab.names[places[b]]}",
-                    f"same top class on {same:.2%} of the rows, correlation of errors {correlation:.4f}", "one is enough",
-                    value=correlation)
+                    f"same top class on {same:.2%} of the rows, correlation of errors {correlation:.4f}",
+                    "one is enough", value=correlation)
             for a, b, same, correlation in pairs] or [Finding("near-duplicates", f"{len(places)} members", "", "none")]
 
 
 def _shuffled(lab: Lab, *, shuffles: int, stackers: bool) -> list[Finding]:
     """Members, stackers and methods on labels that were dealt anew within the folds."""
-    check, found = "shuffled labels", {}
+    check, found = "shuffled labels", dict[str, list[Excess]]()
     for number in range(shuffles):
         labels = dealt_anew(lab.sample.labels, folds=lab.folds, seed=derive(lab.settings.seed, "shuffle", number))
         oof = replace(lab.oof, labels=labels, memory={})
@@ -118,7 +126,7 @@ def _shuffled(lab: Lab, *, shuffles: int, stackers: bool) -> list[Finding]:
                 found[f"{lab.names[m]}, fitted again"] = [excess(oof.stack[m], labels, folds=lab.folds)]
         for name in lab.config.methods:
             if number == 0 or lab.method(name).simplicity < COSTLY:
-                nested = _nested(lab, name, oof)
+                nested = _nested(lab, lab.method(name), name, oof)
                 found.setdefault(f"method {name}", []).append(excess(nested, labels, folds=lab.folds))
         print(f"  {check}: {number + 1} of {shuffles}", flush=True)
     return _against_chance(check, {name: (together(parts), len(parts)) for name, parts in found.items()})
@@ -143,37 +151,42 @@ def _random(lab: Lab) -> list[Finding]:
     for m in lab.members("uniform")[:NOISE_MEMBERS]:
         names.append(f"{lab.names[m]}, rows permuted")
         extra.append(lab.oof.stack[m][shuffled_rows(lab.folds, seed=derive(seed, "copy", m))])
-    alone = _against_chance(check, {name: (excess(member, lab.sample.labels, folds=lab.folds), 1)
+    found = _against_chance(check, {name: (excess(member, lab.sample.labels, folds=lab.folds), 0)
                                     for name, member in zip(names, extra, strict=True)})
     learners = [name for name in lab.config.methods if lab.method(name).learns]
-    if not learners:
-        return alone
-    losses = []
-    for what, added in (("random", extra), ("blank", [blank(member, folds=lab.folds) for member in extra])):
-        oof = Predictions(np.concatenate([lab.oof.stack, np.stack(added)]), lab.sample.labels, lab.oof.threads)
-        losses.append([row_log_loss(_nested(lab, name, oof, more=len(added)), lab.sample.labels) for name in learners])
-        print(f"  {check}: with {len(added)} {what} ones", flush=True)
-    limit, found = norm.isf(LEVEL / len(learners)), []
-    for name, with_random, with_blank in zip(learners, *losses, strict=True):
-        gain, z = _paired(with_blank - with_random, lab.competition.clusters[lab.order])
-        found.append(Finding(check, f"method {name}", f"log loss {-gain:+.5f} against blank ones, z {z:+.1f} "
-                             f"(alarm above {limit:.1f})", "gains by noise" if z > limit else "gains nothing", z > limit,
-                             gain, z))
-    return alone + found
+    stack = np.concatenate([lab.oof.stack, np.stack(extra)])
+    oof = Predictions(stack, lab.sample.labels, lab.oof.threads)
+    moved = stack.copy()
+    moved[-len(extra):] = stack[-len(extra):, shuffled_rows(lab.folds, seed=derive(seed, "moved"))]
+    limit = norm.isf(LEVEL / max(len(learners), 1))
+    for name in learners:
+        gain, z = _paired(_loss(lab, name, oof, len(extra), Predictions(moved, lab.sample.labels, lab.oof.threads))
+                          - _loss(lab, name, oof, len(extra), oof), lab.competition.clusters[lab.order])
+        found.append(Finding(check, f"method {name}", f"log loss {-gain:+.5f} against their rows moved after the fit, "
+                             f"z {z:+.1f} (alarm above {limit:.1f})",
+                             "gains by noise" if z > limit else "gains nothing", bool(z > limit), gain, z))
+        print(f"  {check}: {name}", flush=True)
+    return found
 
 
-def _nested(lab: Lab, name: str, oof: Predictions, *, more: int = 0) -> np.ndarray:
-    """A method's nested predictions `(N, C)` from its members among `oof`, and from the last `more` of them."""
-    method: Method = lab.method(name)
-    places = np.concatenate([lab.members(name), np.arange(len(oof.stack) - more, len(oof.stack))])
-    view = View(oof, places, oof.all().rows)
-    return nested_predictions(method, view, folds=lab.folds, settings=lab.settings)
+def _loss(lab: Lab, name: str, oof: Predictions, added: int, applied: Predictions) -> np.ndarray:
+    """Nested log losses `(N,)` of a method with the last `added` members of `oof`, combining those of `applied`."""
+    method = lab.method(name)
+    on_these = replace(method, combine=lambda view, fitted: method.combine(
+        View(applied, view.members, view.rows), fitted))
+    return row_log_loss(_nested(lab, on_these, name, oof, added=added), lab.sample.labels)
+
+
+def _nested(lab: Lab, method: Method, name: str, oof: Predictions, *, added: int = 0) -> np.ndarray:
+    """A method's nested predictions `(N, C)` from the members that `name` combines, and the last `added`."""
+    places = np.concatenate([lab.members(name), np.arange(len(oof.stack) - added, len(oof.stack))])
+    return nested_predictions(method, View(oof, places, oof.all().rows), folds=lab.folds, settings=lab.settings)
 
 
 def _against_chance(check: str, found: dict[str, tuple[Excess, int]]) -> list[Finding]:
     limit = norm.isf(LEVEL / len(found))
-    return [Finding(check, name, f"p(true) {e.gain:+.5f} over chance, z {e.z:+.1f} (alarm above {limit:.1f}), "
-                    f"{count} shuffle{'s' * (count > 1)}", "leaks" if e.z > limit else "at chance", bool(e.z > limit),
+    return [Finding(check, name, f"p(true) {e.gain:+.5f} over chance, z {e.z:+.1f} (alarm above {limit:.1f})"
+                    + f", {count} shuffle{'s' * (count > 1)}" * bool(count), "leaks" if e.z > limit else "at chance", bool(e.z > limit),
                     e.gain, e.z)
             for name, (e, count) in found.items()]
 

@@ -20,7 +20,7 @@ from pipeline.rng import derive
 from pipeline.stackers.calibrate import calibrated
 from pipeline.stackers.links import LINKS
 from pipeline.stackers.registry import load
-from pipeline.stages.competition import load_competition
+from pipeline.stages.competition import Competition, load_competition
 from pipeline.training.executors import run_jobs, slots
 from pipeline.training.side import side_file
 
@@ -47,25 +47,32 @@ def run(model: str, stacker: str) -> None:
     models = entries(raw)
     if model not in models:
         raise UserError(f"params.yaml: models: no model '{model}'; allowed: {listed(models)}{nearest(model, models)}")
-    config = parse_stacker(stacker, raw["stackers"] or {})
+    parse_stacker(stacker, raw["stackers"] or {})
     member = f"{model}.{stacker}"
     if not read_json(PLAN / "stack" / f"{model}-{stacker}.json")["selected"]:
         write_json(OOF / member / "not_selected.json", {"model": model, "stacker": stacker})
         print(f"{member}: not selected by stackers.{stacker}.models")
         return
     competition = load_competition()
-    labels, n_classes = competition.packed.labels, len(competition.packed.classes)
+    made = fitted_member(model, stacker, competition, labels=competition.packed.labels)
+    write_member(OOF / member, made, competition.roster)
+    print(f"{OOF / member}: {len(made.oof)} out-of-fold and {len(made.test)} test rows")
+
+
+def fitted_member(model: str, stacker: str, competition: Competition, *, labels: np.ndarray) -> Member:
+    """The member that a stacker on a model's features makes, if the training rows have these labels `(N,)`."""
+    raw = read_params(PARAMS)
+    config, member = parse_stacker(stacker, raw["stackers"]), f"{model}.{stacker}"
     networks = read_json(FEATURES / model / "networks.json")
     cells = [competition.cells[network["cell"]] for network in networks]
     side = side_file(config.handmade, PACKED, slots=slots())
-    jobs = [StackJob(FEATURES / model / network["stem"], side, config, cell, labels[cell.fit_rows], n_classes,
-                     derive(raw["seed"], member, network["stem"]))
+    jobs = [StackJob(FEATURES / model / network["stem"], side, config, cell, labels[cell.fit_rows],
+                     len(competition.packed.classes), derive(raw["seed"], member, network["stem"]))
             for network, cell in zip(networks, cells, strict=True)]
     fitted = run_jobs(_fit, jobs, slots=slots())
     scores = [_mean([s for s, c in zip(fitted, cells, strict=True) if c is cell]) for cell in competition.cells]
     oof, test = calibrated(scores, competition.cells, labels, competition.folds, link=LINKS[config.kind])
-    write_member(OOF / member, Member(member, oof, test), competition.roster)
-    print(f"{OOF / member}: {len(oof)} out-of-fold and {len(test)} test rows")
+    return Member(member, oof, test)
 
 
 def _mean(scores: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
