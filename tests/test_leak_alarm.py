@@ -104,8 +104,9 @@ def test_a_member_that_memorised_a_tenth_of_its_rows_is_named_and_no_other():
 def test_the_share_that_was_memorised_is_what_is_said():
     oof, unseen, labels = competitors(1, rows=4000, test=2000)
     oof[2] = memorise(oof[2], labels, share=0.3)
-    shares = [row.share for row in memorised(oof, unseen, labels, kinds=["model"] * 8) if row.member == 2]
-    assert shares == pytest.approx([0.3, 0.3], abs=0.06)
+    shares = {row.statistic: row.share for row in memorised(oof, unseen, labels, kinds=["model"] * 8) if row.member == 2}
+    assert shares["surer"] == pytest.approx(0.3, abs=0.06)
+    assert shares["right alone"] == pytest.approx(0.3 * 0.98**16, abs=0.06)         # they are 0.98 sure
 
 
 def test_two_leaking_members_of_twelve_are_both_named():
@@ -263,7 +264,7 @@ def test_noise_that_is_known_by_heart_is_found(finished, monkeypatch):
     assert [f.what for f in leaks._random(lab) if f.alarm] == ["method blend"]
 
 
-def test_stackers_are_fitted_again_on_the_shuffled_labels_in_the_order_of_the_competition(finished, workshop, monkeypatch):
+def test_stackers_are_fitted_again_on_shuffled_labels_in_the_competitions_order(finished, workshop, monkeypatch):
     given_labels = []
 
     def fitted(model, stacker, competition, *, labels):

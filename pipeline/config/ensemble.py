@@ -13,7 +13,8 @@ WEIGHTS = ("greedy", "blend", "class_weights")
 SECOND_LEVEL = ("stack_logistic", "stack_svm", "stack_lightgbm")
 METHODS = (*MEANS, *VOTES, *WEIGHTS, *SECOND_LEVEL)             # from simple to complex
 CALIBRATIONS = ("temperature", "vector", "dirichlet")           # behind a method's name: geometric+temperature
-DEFAULT = (*MEANS, *VOTES, "greedy", "blend", "geometric+temperature", "blend+temperature")
+DEFAULT = (*MEANS, *VOTES, "greedy", "blend", "geometric+temperature", "blend+temperature", "class_weights+vector",
+           "stack_logistic")
 
 
 class EnsembleConfig(Section):
@@ -25,7 +26,7 @@ class EnsembleConfig(Section):
     greedy_steps: int = Field(50, ge=1, le=1000)
     greedy_bags: int = Field(20, ge=1, le=1000)     # 1: one bag of all members
     greedy_share: Annotated[float, Field(gt=0, le=1)] = 0.5     # of the members in each bag
-    shrinkage: Annotated[float, Field(ge=0)] = 1.0  # of class_weights, logistic, vector and dirichlet
+    shrinkage: Annotated[float, Field(ge=0)] = 1.0  # of class_weights, stack_*, vector and dirichlet
     repeats: int = Field(3, ge=0, le=100)           # further partitions of the rows that the nested score is taken over
     bootstrap: int = Field(1000, ge=100, le=100_000)
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95

@@ -18,7 +18,7 @@ KIN = 3                 # others of its kind (models, stackers) that a member is
 LEAST_ROOM = 1e-6       # of a member that is sure of everything already
 NOISE = 0.005           # share of the rows: honest members differ by as much, however alike the others are
 HIDDEN = 0.5            # share of the rows: where even that many could go unseen, nothing can be told
-SHARPNESS = 8           # power of the top probability: of rows that are 0.9 sure half counts, of 0.5 nearly nothing
+SHARPNESS = 16          # power of the top probability: a row that is 0.96 sure counts half, one that is 0.7 nothing
 DRAWS, TAILS = 4000, 5  # of honest members, for the limit; degrees of freedom: heavier tails than normal ones
 SAME_TOP, SAME_ERRORS = 0.999, 0.999        # near-duplicates: share of rows with one top class, correlation of errors
 
@@ -41,7 +41,7 @@ def memorised(
 
     `surer`: mean of sum_c p^2 out of fold, or of p(true) if that is less, minus mean sum_c p^2 on the test rows.
     Either alone misleads: networks that vary much are surer one by one than their mean on the test rows, timid ones
-    are right more often than they are sure. `right alone`: mean of (top p)^8 (1 - q) out of fold, counted where it is
+    are right more often than they are sure. `right alone`: mean of (top p)^16 (1 - q) out of fold, counted where it is
     right, minus the same on the test rows, right or not; q is what the others' mean gives to this member's top class.
     Both are scaled so that memorising every row is 1.
 

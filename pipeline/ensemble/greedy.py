@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from weakref import ref
 
 import numpy as np
 
@@ -79,8 +80,8 @@ class Search:
 def _objective(view: View, settings: Settings) -> Objective:
     """Of the view's members and rows; the last one of its metric is remembered, for the members left out in turn."""
     memory, key = view.predictions.memory, ("greedy", settings.metric.name)
-    if key not in memory or memory[key][0] is not view:
-        memory[key] = view, OBJECTIVES[settings.metric.name](view)
+    if key not in memory or memory[key][0]() is not view:
+        memory[key] = ref(view), OBJECTIVES[settings.metric.name](view)
     objective: Objective = memory[key][1]
     return objective
 

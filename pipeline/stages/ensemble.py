@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.artefacts import BLENDS, OOF, REPORTS, atomic_directory, read_json, write_json
-from pipeline.ensemble.bootstrap import Interval, intervals
+from pipeline.ensemble.bootstrap import intervals
 from pipeline.ensemble.choose import choose, standings
 from pipeline.ensemble.contract import Fitted
 from pipeline.ensemble.diversity import log_loss_ambiguity
@@ -31,6 +31,7 @@ from pipeline.stages.lab import Lab, open_lab
 from pipeline.stages.lab_tables import write_figures, write_tables
 
 PATHS = {"added": added, "removed": removed}
+REFIT_LIMIT = 3e9       # probabilities that leave-one-out may read, where every fit starts from nothing
 PATH_METHODS = ("uniform", "blend")     # the weights that need nothing, and the ones that fit best
 
 
@@ -80,7 +81,7 @@ def run() -> None:
         "level": lab.config.level, "rows": len(everyone), "classes": everyone.classes,
         "folds": len(np.unique(lab.folds)), "repeats": len(lab.competition.folds),
         "fold_digest": lab.competition.roster.fold_digest, "final": final, "why": why, "excluded": lab.excluded,
-        "leaderboard": rows, **_loo(lab, final, combined, outcomes), "paths": _paths(lab),
+        "leaderboard": rows, **_loo(lab, final, combined), "paths": _paths(lab),
         "ambiguity": _ambiguity(lab),
     }
     write_json(REPORTS / "ensemble.json", report)
@@ -169,15 +170,24 @@ def _choose(lab: Lab, outcomes: dict[str, np.ndarray]) -> tuple[str, str]:
     return choice.final, f"auto: within one standard error of {choice.best}, and simpler"
 
 
-def _loo(lab: Lab, final: str, combined: dict[str, Combined], outcomes: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Leave-one-out of the final method, or of the best one that has weights on members."""
-    weighted = {name: outcomes[name].mean() for name, made in combined.items() if made.fitted.weights is not None}
-    name = final if final in weighted or not weighted else min(weighted, key=lambda n: weighted[n])
-    if combined[name].fitted.weights is None:
+def _loo(lab: Lab, final: str, combined: dict[str, Combined]) -> dict[str, Any]:
+    """Leave-one-out of the final method; or of the best one that has weights on members and is quick to fit again."""
+    quick = {name: -lab.settings.metric.loss(made.nested, lab.sample.labels) for name, made in combined.items()
+             if made.fitted.weights is not None and _affordable(lab, name)}
+    if not quick:
         return {"loo_method": None, "loo": []}
+    name = final if final in quick else max(quick, key=lambda n: quick[n])
     rows = leave_one_out(lab.method(name), lab.view(name), folds=lab.folds, names=combined[name].names,
                          settings=lab.settings, sample=lab.sample)
     return {"loo_method": name, "loo": [asdict(row) for row in rows]}
+
+
+def _affordable(lab: Lab, name: str) -> bool:
+    """Whether a fit without each member, on all rows and without each fold, is a matter of a few minutes."""
+    method, members = lab.method(name), len(lab.members(name))
+    refits = members * (1 + len(np.unique(lab.folds)))
+    return not method.learns or method.refit is not None or \
+        refits * members * lab.oof.stack[0].size <= REFIT_LIMIT
 
 
 def _paths(lab: Lab) -> list[dict[str, Any]]:

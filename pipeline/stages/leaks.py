@@ -184,11 +184,12 @@ def _nested(lab: Lab, method: Method, name: str, oof: Predictions, *, added: int
 
 
 def _against_chance(check: str, found: dict[str, tuple[Excess, int]]) -> list[Finding]:
-    limit = norm.isf(LEVEL / len(found))
-    return [Finding(check, name, f"p(true) {e.gain:+.5f} over chance, z {e.z:+.1f} (alarm above {limit:.1f})"
-                    + f", {count} shuffle{'s' * (count > 1)}" * bool(count), "leaks" if e.z > limit else "at chance", bool(e.z > limit),
-                    e.gain, e.z)
-            for name, (e, count) in found.items()]
+    limit, findings = norm.isf(LEVEL / len(found)), []
+    for name, (e, count) in found.items():
+        shuffled = f", {count} shuffle{'s' * (count > 1)}" * bool(count)
+        said = f"p(true) {e.gain:+.5f} over chance, z {e.z:+.1f} (alarm above {limit:.1f}){shuffled}"
+        findings.append(Finding(check, name, said, "leaks" if e.z > limit else "at chance", bool(e.z > limit), e.gain, e.z))
+    return findings
 
 
 def _paired(gains: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
