@@ -88,8 +88,8 @@ def _leaderboard_columns(report: dict[str, Any]) -> dict[str, tuple[int, Callabl
         "optimism": (11, fitted(lambda in_sample, nested: f"{sign * (nested - in_sample):+.4f}")),
         "repeated": (18, _repeated),
         **_seeds_column(report, metric),
-        "vs uniform": (29, lambda row: "" if row["name"] == "uniform" else interval_text(row["vs_uniform"])),
-        "vs best single": (29, lambda row: "" if row["name"] == "best single" else interval_text(row["vs_best_single"])),
+        "vs uniform": (29, lambda row: interval_text(row["vs_uniform"]) if row["name"] != "uniform" else ""),
+        "vs best single": (29, lambda row: interval_text(row["vs_best_single"]) if row["kind"] != "reference" else ""),
         "beats": (24, _beats),
     }
 

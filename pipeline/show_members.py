@@ -52,8 +52,8 @@ def leave_one_out(*, as_json: bool, as_csv: bool, check: bool, svg: Path | None 
         note = (f"lost: nested loss without the member minus with it, {report['level']:.0%} paired bootstrap interval; "
                 "above zero the member earns its place.")
         if method != report["final"]:
-            note += (f" The final method, {report['final']}, has no weights on members, or takes long to fit again; this "
-                     "is the best of the others.")
+            note += (f" The final method, {report['final']}, has no weights on members, or takes long to fit again; "
+                     "this is the best of the others.")
         finish(console_for(svg), table, svg=svg, note=note)
         picture("loo")
     return 1 if check and hurtful else 0

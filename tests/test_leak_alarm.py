@@ -95,7 +95,7 @@ def test_honest_members_raise_no_alarm():
 def test_a_member_that_memorised_a_tenth_of_its_rows_is_named_and_no_other():
     named = []
     for seed in range(30):
-        oof, unseen, labels = competitors(seed)
+        oof, unseen, labels = competitors(seed, rows=2000, test=1000)
         oof[seed % 8] = memorise(oof[seed % 8], labels, share=0.1)
         named.append(alarms(oof, unseen, labels) == {seed % 8})
     assert np.mean(named) >= 0.8
@@ -104,7 +104,8 @@ def test_a_member_that_memorised_a_tenth_of_its_rows_is_named_and_no_other():
 def test_the_share_that_was_memorised_is_what_is_said():
     oof, unseen, labels = competitors(1, rows=4000, test=2000)
     oof[2] = memorise(oof[2], labels, share=0.3)
-    shares = {row.statistic: row.share for row in memorised(oof, unseen, labels, kinds=["model"] * 8) if row.member == 2}
+    rows = memorised(oof, unseen, labels, kinds=["model"] * 8)
+    shares = {row.statistic: row.share for row in rows if row.member == 2}
     assert shares["surer"] == pytest.approx(0.3, abs=0.06)
     assert shares["right alone"] == pytest.approx(0.3 * 0.98**16, abs=0.06)         # they are 0.98 sure
 

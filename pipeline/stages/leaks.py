@@ -188,7 +188,8 @@ def _against_chance(check: str, found: dict[str, tuple[Excess, int]]) -> list[Fi
     for name, (e, count) in found.items():
         shuffled = f", {count} shuffle{'s' * (count > 1)}" * bool(count)
         said = f"p(true) {e.gain:+.5f} over chance, z {e.z:+.1f} (alarm above {limit:.1f}){shuffled}"
-        findings.append(Finding(check, name, said, "leaks" if e.z > limit else "at chance", bool(e.z > limit), e.gain, e.z))
+        verdict = "leaks" if e.z > limit else "at chance"
+        findings.append(Finding(check, name, said, verdict, bool(e.z > limit), e.gain, e.z))
     return findings
 
 
