@@ -12,7 +12,7 @@ FLOORS = {
     "augment": 2, "data": 2, "nets": 2, "plots": 2, "stackers": 2,
     "training": 3,
     "stages": 4,
-    "catalogue": 5, "cli": 5, "importing": 5, "lr_find": 5, "lr_range": 5, "repro": 5, "show": 5,
+    "catalogue": 5, "cli": 5, "importing": 5, "leaks": 5, "lr_find": 5, "lr_range": 5, "repro": 5, "show": 5,
     "show_labels": 5, "show_members": 5, "tables": 5, "__main__": 5, "__init__": 0,
 }
 HEAVY = {0: {"torch", "cv2", "sklearn", "lightgbm", "albumentations"},

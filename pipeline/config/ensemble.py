@@ -14,7 +14,7 @@ SECOND_LEVEL = ("stack_logistic", "stack_svm", "stack_lightgbm")
 METHODS = (*MEANS, *VOTES, *WEIGHTS, *SECOND_LEVEL)             # from simple to complex
 CALIBRATIONS = ("temperature", "vector", "dirichlet")           # behind a method's name: geometric+temperature
 DEFAULT = (*MEANS, *VOTES, "greedy", "blend", "geometric+temperature", "blend+temperature", "class_weights+vector",
-           "stack_logistic")
+           "stack_logistic", "stack_lightgbm")
 
 
 class EnsembleConfig(Section):

@@ -14,7 +14,7 @@ from scipy.stats import norm
 from pipeline.artefacts import FOREIGN, OOF, REPORTS, read_json
 from pipeline.ensemble.alarms import memorised, near_duplicates
 from pipeline.ensemble.chance import Excess, dealt_anew, excess, shuffled_rows, together
-from pipeline.ensemble.contract import Method, Predictions, View
+from pipeline.ensemble.contract import Fitted, Method, Predictions, View
 from pipeline.ensemble.nested import nested_predictions
 from pipeline.ensemble.simplex import normalised
 from pipeline.metrics import row_log_loss
@@ -160,8 +160,8 @@ def _random(lab: Lab) -> list[Finding]:
     moved[-len(extra):] = stack[-len(extra):, shuffled_rows(lab.folds, seed=derive(seed, "moved"))]
     limit = norm.isf(LEVEL / max(len(learners), 1))
     for name in learners:
-        gain, z = _paired(_loss(lab, name, oof, len(extra), Predictions(moved, lab.sample.labels, lab.oof.threads))
-                          - _loss(lab, name, oof, len(extra), oof), lab.competition.clusters[lab.order])
+        losses, without = _losses(lab, name, oof, Predictions(moved, lab.sample.labels, lab.oof.threads), len(extra))
+        gain, z = _paired(without - losses, lab.competition.clusters[lab.order])
         found.append(Finding(check, f"method {name}", f"log loss {-gain:+.5f} against their rows moved after the fit, "
                              f"z {z:+.1f} (alarm above {limit:.1f})",
                              "gains by noise" if z > limit else "gains nothing", bool(z > limit), gain, z))
@@ -169,12 +169,17 @@ def _random(lab: Lab) -> list[Finding]:
     return found
 
 
-def _loss(lab: Lab, name: str, oof: Predictions, added: int, applied: Predictions) -> np.ndarray:
-    """Nested log losses `(N,)` of a method with the last `added` members of `oof`, combining those of `applied`."""
-    method = lab.method(name)
-    on_these = replace(method, combine=lambda view, fitted: method.combine(
-        View(applied, view.members, view.rows), fitted))
-    return row_log_loss(_nested(lab, on_these, name, oof, added=added), lab.sample.labels)
+def _losses(lab: Lab, name: str, oof: Predictions, moved: Predictions, added: int) -> tuple[np.ndarray, np.ndarray]:
+    """A method's nested log losses `(N,)` with the last `added` members of `oof`, and of the same fits on `moved`."""
+    method, parts = lab.method(name), []
+
+    def on_both(view: View, fitted: Fitted) -> np.ndarray:
+        parts.append(method.combine(View(moved, view.members, view.rows), fitted))
+        return method.combine(view, fitted)
+
+    nested = _nested(lab, replace(method, combine=on_both), name, oof, added=added)
+    labels = lab.sample.labels
+    return row_log_loss(nested, labels), row_log_loss(np.concatenate(parts), labels)      # fold by fold, as the rows are
 
 
 def _nested(lab: Lab, method: Method, name: str, oof: Predictions, *, added: int = 0) -> np.ndarray:
