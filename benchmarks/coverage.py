@@ -134,6 +134,7 @@ def summarise(draws: Sequence[Draw], world: World) -> dict[str, Any]:
 
     The uniform mean learns nothing, so its true loss is the same in all draws: the mean over their fresh rows. The
     others' is that plus their difference on the draw's fresh rows, and their biases are those of the difference.
+    A draw has a wrong verdict if fresh rows gainsay that on any method, better or worse, against either reference.
     """
     fresh, scores, differences, calls, helps, without = (
         np.stack([getattr(one, name) for one in draws])

@@ -179,7 +179,7 @@ def _losses(lab: Lab, name: str, oof: Predictions, moved: Predictions, added: in
 
     nested = _nested(lab, replace(method, combine=on_both), name, oof, added=added)
     labels = lab.sample.labels
-    return row_log_loss(nested, labels), row_log_loss(np.concatenate(parts), labels)      # fold by fold, as the rows are
+    return row_log_loss(nested, labels), row_log_loss(np.concatenate(parts), labels)   # fold by fold, like the rows
 
 
 def _nested(lab: Lab, method: Method, name: str, oof: Predictions, *, added: int = 0) -> np.ndarray:
