@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from report import write
 from scipy.stats import binomtest
+from sklearn.model_selection import StratifiedKFold
 
 from pipeline.ensemble.bootstrap import Interval, Sample, intervals
 from pipeline.ensemble.choose import standings
@@ -87,13 +88,22 @@ class Draw:
     losses_without: np.ndarray  # (W,) what the blend on fresh rows truly loses without them
 
 
+def stratified(labels: np.ndarray, *, seed: int) -> np.ndarray:
+    """Folds `(N,)` as the stage `folds` deals them."""
+    splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=derive(seed, "folds") % 2**32)
+    folds = np.empty(len(labels), dtype=np.int64)
+    for fold, (_, held) in enumerate(splitter.split(labels, labels)):
+        folds[held] = fold
+    return folds
+
+
 def draw(world: World, *, seed: int) -> Draw:
     """One set of labelled rows, and all that is measured on it."""
     known, fresh = (members(world, rows, random=generator(seed, purpose)) for rows, purpose in
                     ((world.rows, "labelled rows"), (world.rows * FRESH, "fresh rows")))
     view, labels = known.all(), known.all().labels
-    each = [other_folds(labels, k=FOLDS, clusters=np.arange(len(labels)), repeat=repeat, seed=seed)
-            for repeat in range(PARTITIONS)]
+    each = [stratified(labels, seed=seed), *(other_folds(np.arange(len(labels)), k=FOLDS, repeat=repeat, seed=seed)
+                                             for repeat in range(1, PARTITIONS))]
     sample = Sample(labels, CLASSES, SETTINGS.metric, BOOTSTRAP, LEVEL, derive(seed, "bootstrap"))
     outcomes = np.empty((len(KINDS), len(NAMES), len(labels)))                   # (3, S, N)
     worth = np.empty(len(NAMES))

@@ -3,6 +3,7 @@
     cp presets/ndsb.yaml params.yaml && python benchmarks/run.py ndsb-cpu
 
 Writes benchmarks/results/<name>.json. Memory is the proportional set size of all processes of the run, every 2 s.
+`--finished`: what the run that lies in this directory has reached, without its costs.
 """
 
 import argparse
@@ -27,7 +28,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--finished", action="store_true")
     options = parser.parse_args()
+    if options.finished:
+        write(options.name, {"n": 1, **reached(), "params": Path("params.yaml").read_text()})
+        return
     command = [sys.executable, "-m", "pipeline", "repro", "--jobs", str(options.jobs)]
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -44,17 +49,24 @@ def main() -> None:
 
 
 def summary(log: str, *, seconds: float, peak: int, params: str) -> dict[str, Any]:
-    """What the run cost and what it reached; scores of methods and members are nested."""
-    report = read_json(REPORTS / "ensemble.json")
+    """What the run cost and what it reached."""
     return {
         "n": 1, "seconds": round(seconds), "peak_memory_GiB": round(peak / 2**30, 2),
-        "stage_seconds": {name: int(taken) for name, taken in STAGE.findall(log)},
+        "stage_seconds": {name: int(taken) for name, taken in STAGE.findall(log)}, **reached(), "params": params,
+    }
+
+
+def reached() -> dict[str, Any]:
+    """Scores of methods and members, nested, and leave-one-out."""
+    report = read_json(REPORTS / "ensemble.json")
+    return {
         "rows": report["rows"], "classes": report["classes"], "folds": report["folds"],
         "final": report["final"], "why": report["why"], "left_out": report["excluded"],
         "leaderboard": [{"name": row["name"], "kind": row["kind"], **_rounded(row["nested"]),
-                         **({"in_sample": _rounded(row["in_sample"])} if "in_sample" in row else {})}
+                         **({"in_sample": _rounded(row["in_sample"]), "repeated": row["repeated"],
+                             "standing": row["standing"]} if "in_sample" in row else {})}
                         for row in sorted(report["leaderboard"], key=lambda r: r["nested"]["log_loss"])],
-        "leave_one_out": report["loo"], "params": params,
+        "leave_one_out_of": report["loo_method"], "leave_one_out": report["loo"], "paths": report["paths"],
     }
 
 

@@ -98,8 +98,8 @@ def _combine(lab: Lab, name: str) -> tuple[Combined, np.ndarray]:
     nested = nested_predictions(method, view, folds=lab.folds, settings=lab.settings)
     repeated = []
     for repeat in range(1, 1 + (lab.config.repeats if method.learns else 0)):
-        folds = other_folds(view.labels, k=len(np.unique(lab.folds)), clusters=lab.competition.clusters[lab.order],
-                            repeat=repeat, seed=lab.settings.seed)
+        folds = other_folds(lab.competition.clusters[lab.order], k=len(np.unique(lab.folds)), repeat=repeat,
+                            seed=lab.settings.seed)
         repeated.append(nested_outcome(method, view, folds=folds, settings=lab.settings))
     test = method.combine(lab.test.all().only(lab.members(name)), fitted)
     names = [lab.names[m] for m in lab.members(name)]
