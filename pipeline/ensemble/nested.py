@@ -55,7 +55,7 @@ def nested_best_single(view: View, *, folds: np.ndarray, settings: Settings) -> 
 
 
 def other_folds(clusters: np.ndarray, *, k: int, repeat: int, seed: int) -> np.ndarray:
-    """Another assignment `(N,)` of the rows to k folds, at random; rows of one cluster `(N,)`, 0 to G - 1, stay together.
+    """Another assignment `(N,)` of the rows to k folds, at random; rows of one cluster `(N,)`, 0 to G - 1, stay in one.
 
     Not stratified: where every fold has its share of each class, the others' class frequencies tell the fold's own,
     and methods that use them are flattered (`benchmarks/coverage.py` shows by how much).
