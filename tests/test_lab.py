@@ -1,5 +1,7 @@
 """The ensemble stage on members that are written by hand: whom it combines, how it scores, what it leaves behind."""
 
+import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +9,11 @@ import pandas as pd
 import pytest
 from ensemble_cases import members
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
 from pipeline.artefacts import BLENDS, FOLDS, OOF, PACKED, REPORTS, digest, file_digest, read_json, write_json
 from pipeline.cells import fold_digest
+from pipeline.cli import app
 from pipeline.closure import ROOT
 from pipeline.data.store import PIXELS, Row, write_packed
 from pipeline.members import Member, Roster, read_member, write_member
@@ -170,3 +174,47 @@ def test_doubtful_labels_name_the_images(project):
     assert table["image"].tolist() == [7]
     assert table["fold"].tolist() == [int(load_competition().folds[0][7])]
     assert {p.stem for p in (REPORTS / "figures").iterdir()} >= {"loo", "paths", "diversity", "label_errors"}
+
+
+def run_cli(*arguments: str) -> tuple[int, str]:
+    """Exit code and output of a command."""
+    result = CliRunner().invoke(app, list(arguments))
+    return result.exit_code, result.output
+
+
+def test_every_look_prints_a_table_json_and_csv(project):
+    ensemble.run()
+    for command, column in (("leaderboard", "name"), ("loo", "member"), ("paths", "method"), ("diversity", "q"),
+                            ("calibration", "label"), ("label-errors", "suggested")):
+        code, table = run_cli(command)
+        assert code == 0, table
+        code, printed = run_cli(command, "--json")
+        assert code == 0
+        json.loads(printed)
+        code, printed = run_cli(command, "--csv")
+        assert code == 0
+        assert column in pd.read_csv(io.StringIO(printed)).columns
+    assert "picture: reports/figures/loo.png" in run_cli("loo")[1]
+    table = run_cli("leaderboard")[1]
+    assert "clueless (left out)" in table
+    assert "beats" in table
+
+
+def test_loo_check_is_an_exit_code_for_a_member_that_hurts(project):
+    ensemble.run()
+    report = read_json(REPORTS / "ensemble.json")
+    for verdict, code in (("hurts", 1), ("helps", 0), ("not distinguishable", 0)):
+        report["loo"] = [{**report["loo"][0], "verdict": verdict}]
+        write_json(REPORTS / "ensemble.json", report)
+        assert run_cli("loo", "--check")[0] == code
+        assert run_cli("loo")[0] == 0
+        assert run_cli("loo", "--check", "--json")[0] == code
+
+
+def test_leave_one_out_of_a_method_that_takes_long_is_another_ones(project, monkeypatch):
+    set_ensemble(methods=["uniform", "blend", "class_weights"], final="class_weights")
+    ensemble.run()
+    assert read_json(REPORTS / "ensemble.json")["loo_method"] == "class_weights"
+    monkeypatch.setattr(ensemble, "REFIT_LIMIT", 0)
+    ensemble.run()
+    assert read_json(REPORTS / "ensemble.json")["loo_method"] in ("uniform", "blend")
