@@ -23,6 +23,10 @@ bench: setup
 	$(BIN)/python benchmarks/warp.py
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/ensemble.py
+	$(BIN)/python benchmarks/ensemble.py --oracles
+	$(BIN)/python benchmarks/ensemble.py --growth
+	$(BIN)/python benchmarks/stackers.py
+	$(BIN)/python benchmarks/coverage.py
 
 setup: $(BIN)/.installed
 
