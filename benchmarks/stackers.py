@@ -109,12 +109,14 @@ def synthetic(liblinear: bool) -> dict[str, Any]:
             "linear_solvers": solvers, "stackers": stackers}
 
 
-def finished_run() -> dict[str, Any]:
-    """The models of the run in the working directory: each alone, its stackers, and the means of model and stacker."""
+def finished_run(names: list[str]) -> dict[str, Any]:
+    """Models of the run in the working directory, all for no names: alone, with stackers, and the means of both."""
     found = load_competition()
     labels, n_classes = found.packed.labels, len(found.packed.classes)
     models = {}
     for directory in sorted(path.parent for path in FEATURES.glob("*/networks.json")):
+        if names and directory.name not in names:
+            continue
         head = read_member(OOF / directory.name, found.roster).oof.astype(np.float64)
         rows: dict[str, Any] = {"model": _quality(head, labels)}
         stems = {n["cell"]: n["stem"] for n in read_json(directory / "networks.json") if n["replica"] == 0}
@@ -144,6 +146,7 @@ def _quality(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, help="a finished run, with features/, oof/, folds/, data/packed/")
+    parser.add_argument("--model", action="append", default=[], help="of the run; may be repeated; none: all")
     parser.add_argument("--no-liblinear", action="store_true")
     options = parser.parse_args()
     if options.run is None:
@@ -151,7 +154,7 @@ def main() -> None:
                            **synthetic(not options.no_liblinear)})
         return
     with chdir(options.run):
-        result = finished_run()
+        result = finished_run(options.model)
     write(f"stackers_{options.run.resolve().name}", result)
 
 
