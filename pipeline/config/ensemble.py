@@ -25,7 +25,7 @@ class EnsembleConfig(Section):
     final: str = "auto"                             # auto: best nested score; within one standard error the simpler
     greedy_steps: int = Field(50, ge=1, le=1000)
     greedy_bags: int = Field(20, ge=1, le=1000)     # 1: one bag of all members
-    greedy_share: Annotated[float, Field(gt=0, le=1)] = 0.5     # of the members in each bag
+    greedy_share: Annotated[float, Field(gt=0, le=1)] = 0.8     # of the members in each bag
     shrinkage: Annotated[float, Field(ge=0)] = 1.0  # of class_weights, stack_*, vector and dirichlet
     repeats: int = Field(3, ge=0, le=100)           # further partitions of the rows that the nested score is taken over
     bootstrap: int = Field(1000, ge=100, le=100_000)

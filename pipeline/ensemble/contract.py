@@ -23,7 +23,7 @@ class Settings:
     metric: Metric = METRICS["log_loss"]
     greedy_steps: int = 50          # additions after the sorted initialisation
     greedy_bags: int = 20           # random subsets of the members, each searched by itself
-    greedy_share: float = 0.5       # of the members in a bag
+    greedy_share: float = 0.8       # of the members in a bag
     shrinkage: float = 1.0          # of per-class weights and stackers towards the method that they refine
     seed: int = 0
 
