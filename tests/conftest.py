@@ -8,7 +8,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 # Minutes each: they come first, so that no process waits for the other's last file.
-LONGEST = ("test_repro.py", "test_students_repro.py", "test_new_family.py", "test_zoo_run.py")
+LONGEST = ("test_repro.py", "test_students_repro.py", "test_foreign_repro.py", "test_new_family.py", "test_zoo_run.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

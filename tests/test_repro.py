@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from workspace import Workspace, make_workspace
 
+from pipeline.config.ensemble import DEFAULT
+
 AFTER = ["collect", "ensemble", "submit"]
 
 
@@ -52,7 +54,9 @@ def test_the_submission_is_whole(built):
     assert (final.iloc[:, 1:].sum(axis=1) - 1).abs().max() < 1e-6
     report = json.loads((built.root / "reports/ensemble.json").read_text())
     assert final.equals(pd.read_csv(built.root / f"submissions/{report['final']}.csv", dtype={"id": str}))
-    assert len(list((built.root / "submissions").iterdir())) == 1 + 7
+    methods = {row["name"] for row in report["leaderboard"] if row["kind"] == "method"}
+    assert methods == set(DEFAULT)
+    assert {path.stem for path in (built.root / "submissions").iterdir()} == {"final", *methods}
 
 
 def test_the_final_ensemble_beats_every_single_member_and_guesses_most_withheld_digits(built):
