@@ -8,7 +8,7 @@ from ensemble_cases import NAMES, SMALL, members, method, view_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.ensemble.choose import worse_than_prior
+from pipeline.ensemble.choose import no_better_than_prior
 from pipeline.ensemble.contract import Fitted, Method, Settings, View, equal_weights
 from pipeline.ensemble.means import linear
 from pipeline.ensemble.nested import (
@@ -140,11 +140,21 @@ def test_best_single_is_the_member_that_is_clearly_best(metric: Metric) -> None:
     assert (found == stack[1]).all()
 
 
-def test_members_worse_than_the_prior_are_named() -> None:
+def test_members_that_do_not_beat_the_prior_are_named() -> None:
     stack, labels, folds = members(1.5, 0.0)
     smoothed = 0.9 * stack[0] + np.float32(0.1 * 0.2)
     view = view_of(np.array([stack[0], stack[1], smoothed]), labels)
-    assert worse_than_prior(view, folds=folds) == [False, True, False]
+    assert no_better_than_prior(view, folds=folds) == [False, True, False]
+
+
+def test_a_member_that_says_nothing_does_not_beat_the_prior_by_luck() -> None:
+    """The prior itself, a little wrong at random: better than the prior in some draws, never clearly in these."""
+    _, labels, folds = members(0.0, rows=500)
+    random = np.random.default_rng(0)
+    blank = random.dirichlet(np.full(5, 3000.0), size=(20, 500)).astype(np.float32)
+    view = view_of(blank, labels)
+    assert min(log_loss(member, labels) for member in blank) < np.log(5) - 1e-4
+    assert np.mean(no_better_than_prior(view, folds=folds)) >= 0.9
 
 
 def test_the_prior_of_a_fold_has_not_seen_the_fold() -> None:
@@ -153,7 +163,7 @@ def test_the_prior_of_a_fold_has_not_seen_the_fold() -> None:
     for loss, expected in ((honest - 1e-6, False), (honest + 1e-6, True)):
         p = np.exp(-loss)
         member = np.where(np.eye(2)[labels] == 1, p, 1 - p)
-        assert worse_than_prior(view_of(member[None], labels), folds=folds) == [expected]
+        assert no_better_than_prior(view_of(member[None], labels), folds=folds) == [expected]
 
 
 @settings(deadline=None, max_examples=30)

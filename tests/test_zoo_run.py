@@ -146,7 +146,7 @@ def test_the_leaderboard_shows_the_spread_of_seeds(built, capsys):
     collect.run()
     ensemble.run()
     capsys.readouterr()
-    show.leaderboard(as_json=False)
+    show.leaderboard(as_json=False, as_csv=False)
     shown = capsys.readouterr().out
     replicas = [r["log_loss"] for r in json.loads((OOF / "three/replicas.json").read_text())]
     assert f"3: {np.mean(replicas):.4f} ± {np.std(replicas, ddof=1):.4f}" in shown

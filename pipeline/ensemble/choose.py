@@ -9,9 +9,10 @@ import numpy as np
 from pipeline.ensemble.bootstrap import Interval, Sample, intervals, simultaneous
 from pipeline.ensemble.contract import View
 from pipeline.ensemble.simplex import class_prior
-from pipeline.metrics import METRICS
+from pipeline.metrics import row_log_loss
 
 NEGLIGIBLE = 5e-5       # loss: half of the last digit that is printed
+CLEARLY = 2.0           # standard errors by which a member must beat the class prior
 Standing = Literal["better", "worse", "not distinguishable"]
 
 
@@ -61,14 +62,16 @@ def standing(low: float, high: float) -> Standing:
     return "worse" if low > 0 and high > NEGLIGIBLE else "not distinguishable"
 
 
-def worse_than_prior(view: View, *, folds: np.ndarray) -> list[bool]:
-    """Whether each member's out-of-fold log loss exceeds that of the class prior; such members are defects.
+def no_better_than_prior(view: View, *, folds: np.ndarray) -> list[bool]:
+    """Whether each member fails to beat the class prior's log loss by two standard errors, out of fold.
 
-    The prior of a fold is the class frequencies of the other folds with Laplace's rule, so it has not seen the fold.
+    The prior of a fold is the class frequencies of the other folds with Laplace's rule, so it has not seen the fold. The
+    standard error is that of the mean of the rows' differences.
     """
-    labels, log_loss = view.labels, METRICS["log_loss"].score
+    labels = view.labels
     prior = np.empty((len(view), view.classes))                                  # (N, C)
     for fold in np.unique(folds):
         prior[folds == fold] = class_prior(labels[folds != fold], view.classes)
-    limit = log_loss(prior, labels)
-    return [log_loss(member, labels) > limit for member in view]
+    known = row_log_loss(prior, labels)                                          # (N,)
+    gains = [known - row_log_loss(member, labels) for member in view]
+    return [bool(gain.mean() < CLEARLY * gain.std() / np.sqrt(len(gain))) for gain in gains]

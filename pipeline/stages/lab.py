@@ -12,7 +12,7 @@ from pipeline.artefacts import OOF, PARAMS, REPORTS, file_digest, read_json
 from pipeline.config.base import parse, read_params
 from pipeline.config.ensemble import VOTES, EnsembleConfig
 from pipeline.ensemble.bootstrap import Sample
-from pipeline.ensemble.choose import worse_than_prior
+from pipeline.ensemble.choose import no_better_than_prior
 from pipeline.ensemble.contract import Method, Predictions, Settings, View
 from pipeline.ensemble.methods import METHODS, find
 from pipeline.ensemble.simplex import normalised
@@ -33,7 +33,7 @@ class Lab:
     config: EnsembleConfig
     names: list[str]             # all members
     kinds: list[str]             # model, stacker, foreign or votes (one-hot, for the methods that count votes only)
-    excluded: list[str]          # worse than the class prior: reported, and never averaged in
+    excluded: list[str]          # no better than the class prior: reported, and never averaged in
     oof: Predictions             # (M, N, C), rows in the order of the folds
     test: Predictions            # (M, T, C)
     order: np.ndarray            # (N,) the competition's row of each of these rows
@@ -108,12 +108,12 @@ def _excluded(lab: Lab) -> list[str]:
     everyone = lab.oof.all()
     commonest = np.bincount(everyone.labels).max() / len(everyone)
     hits = (everyone.tops == everyone.labels).mean(axis=1)
-    poor = worse_than_prior(everyone, folds=lab.folds)
+    poor = no_better_than_prior(everyone, folds=lab.folds)
     excluded = [name for m, (name, kind) in enumerate(zip(lab.names, lab.kinds, strict=True))
                 if (hits[m] <= commonest if kind == "votes" else poor[m])]
     if excluded:
-        print(f"ensemble: worse than the class prior, left out: {listed(excluded)}")
+        print(f"ensemble: no better than the class prior, left out: {listed(excluded)}")
     if all(name in excluded or kind == "votes" for name, kind in zip(lab.names, lab.kinds, strict=True)):
-        raise UserError("every member's log loss is worse than the class prior's, so there is nothing to combine; "
+        raise UserError("no member's log loss is clearly better than the class prior's: there is nothing to combine; "
                         "fix: more epochs or another learning rate in params.yaml")
     return excluded
