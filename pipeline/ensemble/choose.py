@@ -65,8 +65,8 @@ def standing(low: float, high: float) -> Standing:
 def no_better_than_prior(view: View, *, folds: np.ndarray) -> list[bool]:
     """Whether each member fails to beat the class prior's log loss by two standard errors, out of fold.
 
-    The prior of a fold is the class frequencies of the other folds with Laplace's rule, so it has not seen the fold. The
-    standard error is that of the mean of the rows' differences.
+    The prior of a fold is the class frequencies of the other folds with Laplace's rule, so it has not seen the fold.
+    The standard error is that of the mean of the rows' differences.
     """
     labels = view.labels
     prior = np.empty((len(view), view.classes))                                  # (N, C)

@@ -14,7 +14,7 @@ def splits(view: View, folds: np.ndarray) -> Iterator[tuple[View, View, np.ndarr
     """For each fold in ascending order: the other folds, the fold, and the places `(n,)` of its rows in `view`."""
     for fold in np.unique(folds):
         held = np.flatnonzero(folds == fold)
-        yield view.at(_compact(np.flatnonzero(folds != fold))), view.at(_compact(held)), held
+        yield view.at(_as_slice(np.flatnonzero(folds != fold))), view.at(_as_slice(held)), held
 
 
 def in_sample(method: Method, view: View, *, settings: Settings) -> tuple[Fitted, np.ndarray]:
@@ -67,6 +67,6 @@ def other_folds(clusters: np.ndarray, *, k: int, repeat: int, seed: int) -> np.n
     return folds[clusters]
 
 
-def _compact(rows: np.ndarray) -> slice | np.ndarray:
+def _as_slice(rows: np.ndarray) -> slice | np.ndarray:
     """The rows as a slice where they follow each other, so that nothing is copied."""
     return slice(int(rows[0]), int(rows[-1]) + 1) if rows[-1] - rows[0] + 1 == len(rows) else rows
