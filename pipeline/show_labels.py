@@ -6,6 +6,7 @@ import pandas as pd
 from rich.table import Table
 
 from pipeline.artefacts import REPORTS
+from pipeline.ensemble.reliability import top_confusions
 from pipeline.errors import UserError
 from pipeline.tables import console_for, finish, missing, picture, print_csv, read_report
 
@@ -41,6 +42,15 @@ def calibration(*, as_json: bool, as_csv: bool) -> None:
         table.add_row(str(row["label"]), str(row["count"]), str(row["predicted"]), f"{row['accuracy']:.4f}",
                       f"{row['log_loss']:.4f}", f"{row['cost'] / max(classes['cost'].sum(), 1e-15):.1%}")
     finish(console, table)
+    table = Table(title="Largest confusions", title_justify="left")
+    for column in ("actual", "predicted", "rows", "share of the actual class"):
+        table.add_column(column, justify="left" if column in ("actual", "predicted") else "right")
+    pairs = _table("confusion")
+    names = sorted(set(pairs["actual"]) | set(pairs["predicted"]))
+    matrix = pd.crosstab(pairs["actual"], pairs["predicted"]).reindex(index=names, columns=names, fill_value=0)
+    for c in top_confusions(matrix.to_numpy(), most=SHOWN):
+        table.add_row(names[c.actual], names[c.predicted], str(c.count), f"{c.share:.1%}")
+    finish(console, table)
     picture("reliability")
     picture("confusion")
 
@@ -67,6 +77,6 @@ def label_errors(*, as_json: bool, as_csv: bool, top: int) -> None:
 
 def _table(name: str) -> pd.DataFrame:
     try:
-        return pd.read_csv(REPORTS / f"{name}.csv", dtype={"id": str, "label": str})
+        return pd.read_csv(REPORTS / f"{name}.csv", dtype=dict.fromkeys(("id", "label", "actual", "predicted"), str))
     except FileNotFoundError:
         raise UserError(missing(f"{name}.csv")) from None

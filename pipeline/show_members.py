@@ -99,6 +99,7 @@ def diversity(*, as_json: bool, as_csv: bool) -> None:
     if as_json:
         print(json.dumps({"pairs": pairs.to_dict("records"), "ambiguity": ambiguity}, indent=2))
         return
+    log_loss, brier = ambiguity["log_loss"], ambiguity["brier"]
     names = list(dict.fromkeys(pairs["a"]))
     correlation = pairs.pivot(index="a", columns="b", values="correlation").loc[names, names].to_numpy()
     disagree = pairs.pivot(index="a", columns="b", values="disagreement").loc[names, names].to_numpy()
@@ -111,7 +112,8 @@ def diversity(*, as_json: bool, as_csv: bool) -> None:
         cells = ["" if i == j else f"{(correlation if j > i else disagree)[i, j]:.2f}" for j in range(len(names))]
         table.add_row(f"{i + 1} {name}", *cells)
     finish(console_for(), table, note=(
-        f"log loss of the members, mean: {ambiguity['mean_loss']:.4f}; of their geometric mean: "
-        f"{ambiguity['ensemble_loss']:.4f}; the difference, {ambiguity['ambiguity']:.4f}, is their ambiguity. "
-        "Q-statistic and double fault of every pair: --csv."))
+        f"Log loss of the members, mean: {log_loss['mean_loss']:.4f}; of their geometric mean: "
+        f"{log_loss['ensemble_loss']:.4f}; the difference, {log_loss['ambiguity']:.4f}, is their ambiguity. "
+        f"Brier score: {brier['mean_loss']:.4f}, of the arithmetic mean {brier['ensemble_loss']:.4f}, ambiguity "
+        f"{brier['ambiguity']:.4f}. Q-statistic and double fault of every pair: --csv."))
     picture("diversity")

@@ -127,8 +127,10 @@ def test_the_report_says_how_sure_it_is_of_every_score(project):
     assert sizes == [1, 2, 3]
     full = [s["in_sample"] for s in report["paths"] if s["method"] == "uniform" and s["members"] == 3]
     assert full == pytest.approx([row(report, "uniform")["in_sample"]["log_loss"]] * 2, abs=1e-6)
-    parts = report["ambiguity"]
-    assert parts["mean_loss"] - parts["ambiguity"] == pytest.approx(parts["ensemble_loss"], abs=1e-6)
+    for parts in report["ambiguity"].values():
+        assert parts["mean_loss"] - parts["ambiguity"] == pytest.approx(parts["ensemble_loss"], abs=1e-6)
+    assert report["ambiguity"]["log_loss"]["ensemble_loss"] == pytest.approx(
+        row(report, "geometric")["nested"]["log_loss"], abs=1e-6)
 
 
 def test_a_final_method_without_weights_shows_the_leave_one_out_of_the_best_that_has(project):
@@ -195,6 +197,9 @@ def test_every_look_prints_a_table_json_and_csv(project):
         assert code == 0
         assert column in pd.read_csv(io.StringIO(printed)).columns
     assert "picture: reports/figures/loo.png" in run_cli("loo")[1]
+    pairs = pd.read_csv(REPORTS / "confusion.csv")
+    wrong = pairs[pairs["actual"] != pairs["predicted"]].value_counts()
+    assert f"{wrong.iloc[0]} │" in run_cli("calibration")[1].split("Largest confusions")[1].splitlines()[4]
     table = run_cli("leaderboard")[1]
     assert "clueless (left out)" in table
     assert "beats" in table

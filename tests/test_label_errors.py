@@ -6,10 +6,19 @@ from ensemble_cases import members
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.ensemble.label_errors import confident_class, confident_joint, label_error_candidates, thresholds
+from pipeline.ensemble.label_errors import confident_class, label_error_candidates, thresholds
 
 HAND = np.array([[0.9, 0.1, 0.0], [0.7, 0.3, 0.0], [0.2, 0.8, 0.0], [0.4, 0.6, 0.0], [0.05, 0.95, 0.0]])
 GIVEN = np.array([0, 0, 1, 1, 0])
+
+
+def confident_joint(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Number of rows by given label and confident class, `(C, C)`, row by row; others are not counted (equation 1)."""
+    joint = np.zeros((probabilities.shape[1],) * 2, dtype=int)
+    for given_label, confident in zip(labels, confident_class(probabilities, labels), strict=True):
+        if confident >= 0:
+            joint[given_label, confident] += 1
+    return joint
 
 
 def _flipped(seed: int, *, share: float, strength: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,25 +14,14 @@ POSITIVE = 1e-300       # below it only zero, as differences of float32 numbers 
 
 
 @dataclass(frozen=True, eq=False)
-class Hits:
-    """Share of rows where fewer than `k` classes are ahead of the true one: accuracy (k = 1) or top-5 (k = 5).
+class Counted:
+    """What the two objectives share: sums of the picks' values decide, and scaling them changes nothing."""
 
-    Sums are of margins, true class minus rival; the lower class wins ties.
-    """
-
-    values: np.ndarray      # (m, P) float64 margins
-    row: np.ndarray         # (P,) place of the pair's row among the R open ones
-    slots: np.ndarray       # pairs in each slot
-    limit: np.ndarray       # (P,) the rival is ahead if the sum is below: 0 if the true class wins ties, else POSITIVE
-    beaten: np.ndarray      # (R,) rivals that are ahead for sure
-    times: np.ndarray       # (R,) how often the row counts
-    sure: float             # rows that are hit for sure
-    rows: float
-    k: int
+    values: np.ndarray      # (m, P) float64: what a pick of each member adds to the sums
 
     @cached_property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Least and greatest margin over the members, `(P,)` each."""
+        """Least and greatest value over the members, `(P,)` each."""
         return self.values.min(axis=0), self.values.max(axis=0)
 
     def stride(self, picks: int) -> int:
@@ -43,6 +32,27 @@ class Hits:
 
     def losses(self, total: np.ndarray, picks: int) -> np.ndarray:
         return self._losses(total + self.values)
+
+    def _losses(self, totals: np.ndarray) -> np.ndarray:
+        """Losses `(q,)` for sums `(q, P)`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Hits(Counted):
+    """Share of rows where fewer than `k` classes are ahead of the true one: accuracy (k = 1) or top-5 (k = 5).
+
+    Values are margins, true class minus rival; the lower class wins ties.
+    """
+
+    row: np.ndarray         # (P,) place of the pair's row among the R open ones
+    slots: np.ndarray       # pairs in each slot
+    limit: np.ndarray       # (P,) the rival is ahead if the sum is below: 0 if the true class wins ties, else POSITIVE
+    beaten: np.ndarray      # (R,) rivals that are ahead for sure
+    times: np.ndarray       # (R,) how often the row counts
+    sure: float             # rows that are hit for sure
+    rows: float
+    k: int
 
     def _losses(self, totals: np.ndarray) -> np.ndarray:
         """Minus the share of hits `(q,)` for sums `(q, P)`."""
@@ -74,10 +84,9 @@ class Hits:
 
 
 @dataclass(frozen=True, eq=False)
-class Winners:
-    """Macro-F1, from the most probable class of every row; sums are of the probabilities of classes that may win."""
+class Winners(Counted):
+    """Macro-F1, from the most probable class of every row; values are the probabilities of classes that may win."""
 
-    values: np.ndarray      # (m, P) float64 probabilities
     row: np.ndarray         # (P,) place of the pair's row among the R open ones
     slots: np.ndarray       # pairs in each slot
     label: np.ndarray       # (P,) class, ascending within a row
@@ -86,20 +95,6 @@ class Winners:
     predicted: np.ndarray   # (C,) settled rows won by each class
     correct: np.ndarray     # (C,) of them, those of that class
     present: np.ndarray     # (C,) rows of each class, settled or not
-
-    @cached_property
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Least and greatest probability over the members, `(P,)` each."""
-        return self.values.min(axis=0), self.values.max(axis=0)
-
-    def stride(self, picks: int) -> int:
-        return max(picks // 2, 1)
-
-    def loss(self, total: np.ndarray, picks: int) -> float:
-        return float(self._losses(total[None])[0])
-
-    def losses(self, total: np.ndarray, picks: int) -> np.ndarray:
-        return self._losses(total + self.values)
 
     def _losses(self, totals: np.ndarray) -> np.ndarray:
         """Minus macro-F1 `(q,)` for sums `(q, P)`."""

@@ -42,17 +42,6 @@ def label_error_candidates(probabilities: np.ndarray, labels: np.ndarray) -> lis
     ]
 
 
-def confident_joint(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Number of rows by given label and confident class, `(C, C)`; rows without a confident class are not counted.
-
-    Section 3.1, equation 1, before it is scaled to the labels' frequencies.
-    """
-    classes = probabilities.shape[1]
-    confident = confident_class(probabilities, labels)                           # (N,)
-    sure = confident >= 0
-    return np.bincount(labels[sure] * classes + confident[sure], minlength=classes**2).reshape(classes, classes)
-
-
 def confident_class(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The most probable of the classes that reach their threshold, `(N,)` int; -1 where none does."""
     enough = probabilities >= thresholds(probabilities, labels) - ROUNDING       # (N, C)

@@ -70,7 +70,6 @@ def sigmoids(scores: np.ndarray, parameters: np.ndarray) -> np.ndarray:
     return _softmax(log_expit(inner), axis=1).astype(np.float32)
 
 
-MARGINS = Link(fit_sigmoid, sigmoids)
 LOG_PROBABILITIES = Link(fit_temperature, softmax)
 
 

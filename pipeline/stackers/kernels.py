@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 
 Map = Callable[[np.ndarray], np.ndarray]    # inputs (m, P) -> features (m, F) float32
 
-EXACT_ROWS = 8000       # an exact kernel of as many rows takes 2 GB while it is fitted, and minutes
+EXACT_ROWS = 8000       # the kernel of n rows takes 8 n^2 bytes, and n^3 / 3 multiplications to factor
 JITTER = 1e-6           # added to the kernel's diagonal, which is 1, so that equal rows leave it positive definite
 PAIRED = 1000           # rows whose pairs the median is taken over
 

@@ -14,7 +14,7 @@ from pipeline.artefacts import BLENDS, OOF, REPORTS, atomic_directory, read_json
 from pipeline.ensemble.bootstrap import intervals
 from pipeline.ensemble.choose import choose, standings
 from pipeline.ensemble.contract import Fitted
-from pipeline.ensemble.diversity import log_loss_ambiguity
+from pipeline.ensemble.diversity import brier_ambiguity, log_loss_ambiguity
 from pipeline.ensemble.loo import leave_one_out
 from pipeline.ensemble.nested import (
     in_sample,
@@ -199,7 +199,12 @@ def _paths(lab: Lab) -> list[dict[str, Any]]:
             for step in path(lab.method(name), function, lab.view(), folds=lab.folds, settings=lab.settings)]
 
 
-def _ambiguity(lab: Lab) -> dict[str, float]:
-    """Why the geometric mean is better than its members: their mean log loss less their ambiguity, exactly."""
-    parts = log_loss_ambiguity(lab.oof.stack[lab.members("uniform")], lab.sample.labels)
-    return {"mean_loss": parts.mean_loss, "ensemble_loss": parts.ensemble_loss, "ambiguity": parts.ambiguity}
+def _ambiguity(lab: Lab) -> dict[str, dict[str, float]]:
+    """Why a mean is better than its members: their mean loss less their ambiguity, exactly, for two losses.
+
+    The log loss of the geometric mean and the Brier score of the arithmetic one.
+    """
+    stack, labels = lab.oof.stack[lab.members("uniform")], lab.sample.labels
+    parts = {"log_loss": log_loss_ambiguity(stack, labels), "brier": brier_ambiguity(stack, labels)}
+    return {loss: {"mean_loss": p.mean_loss, "ensemble_loss": p.ensemble_loss, "ambiguity": p.ambiguity}
+            for loss, p in parts.items()}

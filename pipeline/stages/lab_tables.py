@@ -11,6 +11,7 @@ from pipeline.artefacts import REPORTS, atomic, write_json
 from pipeline.ensemble.diversity import correctness, disagreement, double_fault, error_correlation, q_statistic
 from pipeline.ensemble.label_errors import Candidate, label_error_candidates
 from pipeline.ensemble.reliability import (
+    brier_score,
     calibration_error,
     class_table,
     classwise_calibration_error,
@@ -128,7 +129,7 @@ def _metrics(report: dict[str, Any], final: np.ndarray, labels: np.ndarray) -> d
     metric, rows = report["metric"], report["leaderboard"]
     by_name = {r["name"]: r["nested"] for r in rows}
     return {
-        "final": {"method": report["final"], **by_name[report["final"]],
+        "final": {"method": report["final"], **by_name[report["final"]], "brier": brier_score(final, labels),
                   "calibration_error": expected_calibration_error(final, labels),
                   "calibration_error_equal_mass": calibration_error(reliability_curve(final, labels)),
                   "calibration_error_per_class": classwise_calibration_error(final, labels)},
